@@ -1,0 +1,119 @@
+# Copyright (c) The pyswiftops developers
+# Apache-2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+"""Filters of the stage playbooks: thin imports of the Python package's pure renderers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+try:
+    from pyswiftops.errors import BadInputError
+    from pyswiftops.paths import NodePaths
+    from pyswiftops.planner import commands
+    from pyswiftops.stages.command import UnboundValueError
+except ImportError as problem:
+    MISSING: ImportError | None = problem
+else:
+    MISSING = None
+
+
+def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the package's errors into Ansible's, with the same sentence."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (BadInputError, UnboundValueError) as problem:
+            raise AnsibleFilterError(str(problem)) from problem
+
+    return wrapper
+
+
+def run_paths(root: str, run_id: str) -> dict[str, str]:
+    """The run's files on a node, by name."""
+    paths = NodePaths(str(root), str(run_id))
+    names = [field.name for field in dataclasses.fields(paths)]
+    properties = [name for name, value in vars(NodePaths).items() if isinstance(value, property)]
+    return {name: getattr(paths, name) for name in [*names, *properties]}
+
+
+def job_directory(root: str, run_id: str, job: str) -> str:
+    """A job's folder on a node."""
+    return NodePaths(str(root), str(run_id)).job(str(job))
+
+
+def answers_path(root: str, run_id: str, job: str) -> str:
+    """Where an infer job's answers lie on a node."""
+    return NodePaths(str(root), str(run_id)).answers(str(job))
+
+
+def leases_path(root: str, run_id: str, job: str) -> str:
+    """Where a job's leased ports are kept on a node."""
+    return NodePaths(str(root), str(run_id)).leases(str(job))
+
+
+def flag_value(argv: list[str], flag: str) -> str:
+    """The word after ``--flag`` in a recorded argv."""
+    return argv[list(argv).index(f"--{flag}") + 1]
+
+
+def job_peers(requests: Mapping[str, Any], addresses: list[str], port: int) -> list[dict[str, Any]]:
+    """Nodes whose jobs share their fate, in rank order; empty where a job stands alone."""
+    if len(addresses) == 1 or not any(request["fate"] for request in requests.values()):
+        return []
+    return [
+        {"node": node, "host": address, "port": int(port)}
+        for node, address in zip(requests, addresses, strict=True)
+    ]
+
+
+def pull_source(variables: Mapping[str, Any], folder: str, run_id: str) -> dict[str, Any]:
+    """Where another node finds this node's copy of a folder."""
+    path = run_paths(variables["swiftops_root"], run_id)[folder]
+    if variables.get("ansible_connection") == "local":
+        return {"path": path}
+    return {
+        "path": path,
+        "host": variables["swiftops_address"],
+        "port": int(variables.get("ansible_port", 22)),
+        "user": variables.get("ansible_user", "root"),
+    }
+
+
+def pick(variables: Mapping[str, Any], names: list[str]) -> dict[str, dict[str, Any]]:
+    """Variables of some hosts, only those that the renderers read."""
+    return {
+        name: {key: value for key, value in variables[name].items() if key.startswith("swiftops_")}
+        for name in names
+    }
+
+
+class FilterModule:
+    """Filters under ``pyswiftops.fleet``."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name -> filter."""
+        if MISSING is not None:
+            raise AnsibleFilterError(
+                "expected the Python package pyswiftops beside ansible-core, found none "
+                f"({MISSING}); remedy: pip install pyswiftops (a collection alone holds no "
+                "renderers of training flags)"
+            )
+        return {
+            "answers_path": answers_path,
+            "first_failure": _checked(commands.first_failure),
+            "flag_value": flag_value,
+            "job_directory": job_directory,
+            "job_peers": job_peers,
+            "job_requests": _checked(commands.job_requests),
+            "leases_path": leases_path,
+            "needs": commands.needs,
+            "pick": pick,
+            "pull_source": pull_source,
+            "run_paths": run_paths,
+            "stage_commands": _checked(commands.stage_commands),
+        }

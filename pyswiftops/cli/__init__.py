@@ -1,0 +1,1 @@
+"""The command ``swiftops``: parse, call the SDK, print."""

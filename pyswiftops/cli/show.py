@@ -1,0 +1,113 @@
+"""What the command line prints: events as they come, tables at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pyswiftops.client import JobStatus
+from pyswiftops.demo.run import DemoResult
+from pyswiftops.pipeline import FAILED, PROGRESS, STARTED, Event
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def event_line(event: Event) -> str:
+    """One event as one line of rich markup."""
+    head = f"[dim]{clock(event.at)}[/dim] {event.stage:<9}"
+    data = event.data
+    if event.kind == STARTED:
+        return f"{head} [cyan]starts[/cyan]: {escape(str(data['what']))}"
+    if event.kind == PROGRESS:
+        return f"{head} {escape(progress_text(data))} [dim]({event.node})[/dim]"
+    if event.kind == FAILED:
+        return f"{head} [red]{data.get('state', 'failed')}[/red]"
+    note = outcome_text(data.get("result", {}))
+    return f"{head} [green]done[/green] in {data['seconds']:.1f} s{escape(note)}"
+
+
+def progress_text(data: Mapping[str, Any]) -> str:
+    """``step 3/20 loss 1.234 4.1 s/it ETA 1:10``; what is unknown is left out."""
+    parts = [f"step {data.get('step')}/{data.get('total')}"]
+    if data.get("loss") is not None:
+        parts.append(f"loss {data['loss']:.4f}")
+    if data.get("seconds_per_step") is not None:
+        parts.append(f"{data['seconds_per_step']:.2f} s/it")
+    if data.get("remaining") is not None:
+        parts.append(f"ETA {clock(data['remaining'])}")
+    return "  ".join(parts)
+
+
+def outcome_text(outcome: Mapping[str, Any]) -> str:
+    """The line's end for a finished stage."""
+    values = outcome.get("values", {})
+    if "data.max_length" in values:
+        return f", max_length {values['data.max_length']} tokens"
+    if "bytes" in outcome:
+        return f", {outcome['bytes'] / 1e6:.1f} MB moved, each file verified"
+    return ""
+
+
+def print_event(event: Event) -> None:
+    """Print an event."""
+    out.print(event_line(event))
+
+
+def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Stages with state and wall time."""
+    table = Table("stage", "state", "wall", title="Stages")
+    for name, item in stages.items():
+        seconds = item.get("seconds")
+        table.add_row(name, str(item["state"]), "" if seconds is None else f"{seconds:.1f} s")
+    return table
+
+
+def answer_table(before: Sequence[Mapping[str, str]], after: Sequence[Mapping[str, str]]) -> Table:
+    """Answers before and after training, question by question."""
+    table = Table("question", "before", "after", title="Answers", show_lines=True)
+    known = {item["ask"]: item["answer"] for item in before}
+    for item in after:
+        cells = (item["ask"], known.get(item["ask"], ""), item["answer"])
+        table.add_row(*(escape(str(cell).strip()) for cell in cells))
+    return table
+
+
+def status_table(jobs: Iterable[JobStatus]) -> Table:
+    """Jobs as their nodes see them."""
+    table = Table("job", "node", "state", "detail")
+    for job in jobs:
+        table.add_row(job.job, job.node, job.state, escape(job.detail))
+    return table
+
+
+def places(result: DemoResult) -> list[tuple[str, str]]:
+    """Where everything of a demo lies."""
+    files = result.files
+    run_on_node = f"runs/{result.run.run_id}"
+    found = [
+        ("base model", str(files.model)),
+        ("training rows", str(files.rows)),
+        ("fleet, run file", f"{files.fleet}, {files.run}"),
+        ("checkpoint", str(result.run.stages["gather"]["result"]["checkpoint"])),
+        ("trained model", str(files.nodes / "node-1" / run_on_node / "export")),
+        ("logs on nodes", str(files.nodes / "<node>" / run_on_node / "jobs" / "<job>" / "log")),
+        ("run", str(result.run.folder / "run.json")),
+    ]
+    if result.url:
+        found.append(("endpoint", f"{result.url} (stop it: {stop_command(result)})"))
+    return found
+
+
+def stop_command(result: DemoResult) -> str:
+    """The command that stops the demo's server."""
+    return f"swiftops stop {result.run.run_id} --runs {result.files.runs}"

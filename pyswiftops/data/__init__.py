@@ -1,0 +1,1 @@
+"""Training data: what ms-swift makes of the rows. Modules here also run on nodes."""

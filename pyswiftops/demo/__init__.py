@@ -1,0 +1,1 @@
+"""The main job on the embedded fleet: a real model learns a name, is served, and answers."""

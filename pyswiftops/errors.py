@@ -1,0 +1,98 @@
+"""Every error this package raises: one base class, one class a cause.
+
+A message says what was expected, what was found, where, and the remedy. Libraries raise;
+only ``cli/main.py`` turns an error into an exit code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERNAL = 70
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it must be.
+
+    Attributes:
+        expected: What would have been right.
+        found: What is there instead.
+        where: File, line, node or flag it was found at.
+        remedy: What the user can do, best as a command.
+    """
+
+    expected: str
+    found: str
+    where: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return (
+            f"expected: {self.expected}\n   found: {self.found}\n"
+            f"   where: {self.where}\n  remedy: {self.remedy}"
+        )
+
+
+class SwiftOpsError(Exception):
+    """Base of all errors of this package; ``exit_code`` is what the CLI exits with."""
+
+    exit_code: ClassVar[int] = EXIT_FAILED
+
+
+class BadInputError(SwiftOpsError):
+    """The user's input cannot be used; nothing was changed.
+
+    Attributes:
+        findings: Everything that is wrong, not only the first.
+    """
+
+    exit_code: ClassVar[int] = EXIT_BAD_INPUT
+
+    def __init__(self, findings: Finding | Iterable[Finding]) -> None:
+        self.findings = (findings,) if isinstance(findings, Finding) else tuple(findings)
+        super().__init__("\n\n".join(str(finding) for finding in self.findings))
+
+
+class FleetError(BadInputError):
+    """The fleet file cannot be used."""
+
+
+class RunSpecError(BadInputError):
+    """The run file cannot be used."""
+
+
+class MatrixError(BadInputError):
+    """The release line is unknown, or its row is malformed."""
+
+
+class CollectionNotFoundError(SwiftOpsError):
+    """The Ansible collection ``pyswiftops.fleet`` that belongs to this package is missing."""
+
+
+class RunNotFoundError(BadInputError):
+    """No such run in the runs folder."""
+
+
+class RunConflictError(BadInputError):
+    """The run id is taken by a run of another spec or fleet."""
+
+
+class StageFailedError(SwiftOpsError):
+    """A stage failed on the fleet.
+
+    Attributes:
+        stage: The stage's name.
+        node: The node that failed first, or "" where none can be named.
+        detail: Why, with the last lines of the first failing rank's log and its path.
+    """
+
+    def __init__(self, stage: str, node: str, detail: str, *, kept: str = "") -> None:
+        self.stage, self.node, self.detail = stage, node, detail
+        place = f" on {node}" if node else ""
+        ending = f"\n{kept}" if kept else ""
+        super().__init__(f"stage {stage} failed{place}: {detail}{ending}")

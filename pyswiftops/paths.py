@@ -1,0 +1,124 @@
+"""Every file name of a run, on the controller and on the nodes. Nothing else joins paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder on the controller: all that is known of the run.
+
+    Attributes:
+        runs: The folder that holds all runs.
+        run_id: The run's id.
+    """
+
+    runs: Path
+    run_id: str
+
+    @property
+    def root(self) -> Path:
+        """The folder itself."""
+        return self.runs / self.run_id
+
+    @property
+    def state(self) -> Path:
+        """``run.json``."""
+        return self.root / "run.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the controller that drives the run."""
+        return self.root / "lock"
+
+    @property
+    def fleet(self) -> Path:
+        """The fleet file as it was when the run was planned."""
+        return self.root / "fleet.yml"
+
+    @property
+    def plan(self) -> Path:
+        """The plan: every command of every node."""
+        return self.root / "plan.json"
+
+    def ansible(self, stage: str) -> Path:
+        """ansible-runner's private data folder of a stage."""
+        return self.root / "ansible" / stage
+
+
+@dataclass(frozen=True)
+class NodePaths:
+    """A run's files on one node, below the node's own root.
+
+    Attributes:
+        root: The node's root, absolute.
+        run_id: The run's id.
+    """
+
+    root: str
+    run_id: str
+
+    def _below(self, *parts: str) -> str:
+        return str(PurePosixPath(self.root, *parts))
+
+    @property
+    def run(self) -> str:
+        """Everything of the run on this node."""
+        return self._below("runs", self.run_id)
+
+    def job(self, job: str) -> str:
+        """A job's folder: request, state, log, lock."""
+        return self._below("runs", self.run_id, "jobs", job)
+
+    def leases(self, job: str) -> str:
+        """A job's leased ports, JSON."""
+        return self._below("runs", self.run_id, "leases", f"{job}.json")
+
+    def work(self, stage: str) -> str:
+        """A job's working folder."""
+        return self._below("runs", self.run_id, "work", stage)
+
+    @property
+    def lengths(self) -> str:
+        """Token lengths that the data stage measured, JSON."""
+        return self._below("runs", self.run_id, "data", "lengths.json")
+
+    @property
+    def mcore(self) -> str:
+        """The base model in Megatron's format."""
+        return self._below("runs", self.run_id, "mcore")
+
+    @property
+    def roundtrip(self) -> str:
+        """The base model converted to Megatron's format and back."""
+        return self._below("runs", self.run_id, "roundtrip")
+
+    @property
+    def train(self) -> str:
+        """Training's output: checkpoints, logging.jsonl, tracker files."""
+        return self._below("runs", self.run_id, "train")
+
+    @property
+    def train_log(self) -> str:
+        """Upstream's training log, on the node that the release line writes it on."""
+        return self._below("runs", self.run_id, "train", "logging.jsonl")
+
+    @property
+    def export(self) -> str:
+        """The trained model as an HF checkpoint."""
+        return self._below("runs", self.run_id, "export")
+
+    def questions(self, job: str) -> str:
+        """The questions that an infer job asks, JSON lines."""
+        return self._below("runs", self.run_id, "infer", f"{job}-questions.jsonl")
+
+    def answers(self, job: str) -> str:
+        """What an infer job's model answered, JSON lines."""
+        return self._below("runs", self.run_id, "infer", f"{job}-answers.jsonl")
+
+    @property
+    def cache(self) -> str:
+        """Caches of ModelScope, Hugging Face and temporary files."""
+        return self._below("cache")

@@ -1,0 +1,124 @@
+"""What the stage playbooks ask of Python: commands of a job, bound values, the first failure.
+
+``plugins/filter/stages.py`` exposes these to Ansible, so that a playbook run by hand and one run
+through the SDK use the same renderers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyswiftops.errors import BadInputError, Finding
+from pyswiftops.matrix import check_flags
+from pyswiftops.planner.parallel import check_parallel
+from pyswiftops.specs.run import KEY, RunSpec
+from pyswiftops.stages.command import Command
+from pyswiftops.stages.node import NodeFacts, nodes_from_vars, world_size
+from pyswiftops.stages.render import render, verb
+
+SECONDARY = frozenset({"peer_failed", "peer_silent", "stopped", "join_timeout"})
+
+
+def check(spec: RunSpec, nodes: Sequence[NodeFacts], model: Mapping[str, Any]) -> list[Finding]:
+    """Findings that need no node: flags of ``extra_args``, parallel sizes."""
+    line = nodes[0].line
+    findings = [
+        finding
+        for stage, names in spec.extra_args.items()
+        for finding in check_flags(line, verb(stage, spec), names, f"extra_args.{stage}")
+    ]
+    return findings + check_parallel(spec, world_size(nodes), model)
+
+
+def run_spec(run: Mapping[str, Any]) -> RunSpec:
+    """The run that a playbook was given as the variable ``run``."""
+    return RunSpec.from_document({KEY: plain(run)}, Path.cwd() / "extra vars")
+
+
+def stage_commands(
+    run: Mapping[str, Any], job: str, run_id: str, variables: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Commands of a job as plain data, by node.
+
+    Args:
+        run: The run spec as plain data.
+        job: The job's name.
+        run_id: The run's id.
+        variables: node -> its Ansible variables.
+
+    Raises:
+        BadInputError: the spec or the inventory cannot be used.
+    """
+    spec, nodes = run_spec(run), nodes_from_vars(plain(variables))
+    findings = check(spec, nodes, {})
+    if findings:
+        raise BadInputError(findings)
+    return {command.node: command.to_dict() for command in render(job, run_id, spec, nodes)}
+
+
+def job_requests(
+    commands: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Bind late values: what the module ``job`` is given, by node.
+
+    Raises:
+        UnboundValueError: a value that a command needs is missing.
+    """
+    bound = plain(values)
+    return {
+        node: Command.from_dict(plain(command)).bind(bound).to_dict()
+        for node, command in commands.items()
+    }
+
+
+def needs(commands: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the late values that these commands hold, sorted."""
+    words: list[Any] = []
+    for command in commands.values():
+        words += [*command["argv"], *command["env"].values()]
+    return sorted({word["late"] for word in words if isinstance(word, Mapping)})
+
+
+def first_failure(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Which node failed first, and why: its own failure, not one it shares.
+
+    Args:
+        results: node -> what the module ``job`` returned last.
+
+    Returns:
+        ``node`` and ``detail``: the reason, the last log lines, the log's path.
+    """
+    failed = [
+        (node, result)
+        for node, result in results.items()
+        if result.get("failed") or result.get("state") not in (None, "succeeded", "running")
+    ]
+
+    def order(item: tuple[str, Mapping[str, Any]]) -> tuple[bool, float]:
+        reason = item[1].get("reason") or {}
+        return reason.get("kind") in SECONDARY, float(item[1].get("ended_at") or 0)
+
+    if not failed:
+        return {"node": "", "detail": "no node reports a failure"}
+    node, result = min(failed, key=order)
+    reason = result.get("reason") or {}
+    why = reason.get("detail") or result.get("msg") or f"job {result.get('state')}"
+    tail = [str(line) for line in result.get("log_tail") or ()]
+    lines = [str(why), *tail, f"log on {node}: {result.get('log', 'none')}"]
+    return {"node": node, "detail": "\n".join(lines)}
+
+
+def plain(data: Any) -> Any:
+    """Ansible's tagged types -> JSON's own."""
+    return json.loads(json.dumps(_mapping(data)))
+
+
+def _mapping(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {str(key): _mapping(value) for key, value in data.items()}
+    if isinstance(data, Iterable) and not isinstance(data, str | bytes):
+        return [_mapping(item) for item in data]
+    return data

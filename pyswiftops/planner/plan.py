@@ -1,0 +1,73 @@
+"""A plan: every command of every node, exactly as it will run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.run import RunSpec
+from pyswiftops.stages.catalog import CATALOG
+from pyswiftops.stages.command import Command
+from pyswiftops.stages.node import nodes_from_vars
+from pyswiftops.stages.render import render
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``Client.apply`` runs.
+
+    Attributes:
+        run_id: The run's id.
+        fleet: The machines.
+        spec: The run.
+        jobs: job -> its commands in rank order.
+        rows: Training rows that were found.
+    """
+
+    run_id: str
+    fleet: Fleet
+    spec: RunSpec
+    jobs: Mapping[str, tuple[Command, ...]]
+    rows: int = 0
+
+    @property
+    def digest(self) -> str:
+        """Tells two plans of one run id apart."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: what the stage playbooks read, and what ``plan.json`` holds."""
+        return {
+            "run_id": self.run_id,
+            "fleet": self.fleet.model_dump(mode="json"),
+            "run": self.spec.model_dump(mode="json"),
+            "jobs": {
+                job: {command.node: command.to_dict() for command in commands}
+                for job, commands in self.jobs.items()
+            },
+        }
+
+    def text(self) -> str:
+        """Every command on every node as one would type it, stage by stage."""
+        lines = []
+        for stage in CATALOG.values():
+            lines.append(f"# {stage.name}: {stage.what}")
+            for job in stage.jobs:
+                lines += [f"{command.node}$ {command.shell()}" for command in self.jobs[job]]
+            lines.append("")
+        return "\n".join(lines)
+
+
+def make_plan(fleet: Fleet, spec: RunSpec, run_id: str, rows: int = 0) -> Plan:
+    """Render all jobs. Pure: looks at nothing but its arguments and the matrix."""
+    nodes = nodes_from_vars(fleet.host_vars())
+    jobs = {
+        job: tuple(render(job, run_id, spec, nodes))
+        for stage in CATALOG.values()
+        for job in stage.jobs
+    }
+    return Plan(run_id, fleet, spec, jobs, rows)

@@ -1,0 +1,166 @@
+"""Playbooks of the collection, run through ansible-runner; events in, results out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+
+from pyswiftops.content import collections_path
+
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY", re.IGNORECASE)
+_MODULE = "pyswiftops.fleet."
+
+
+@dataclass(frozen=True)
+class ModuleResult:
+    """What a module returned on a node.
+
+    Attributes:
+        action: The module's name without the collection's ("job").
+        task: The task's name.
+        node: The node.
+        data: The result.
+        failed: Whether the task failed.
+        final: False for a look at a job that goes on.
+    """
+
+    action: str
+    task: str
+    node: str
+    data: Mapping[str, Any]
+    failed: bool
+    final: bool = True
+
+
+@dataclass
+class PlaybookResult:
+    """How a playbook ended.
+
+    Attributes:
+        ok: Whether it succeeded everywhere.
+        results: Results of the collection's modules, and of whatever failed.
+        stdout: Path of the playbook's own output.
+    """
+
+    ok: bool
+    results: list[ModuleResult] = field(default_factory=list)
+    stdout: Path | None = None
+
+    def data(self, action: str) -> dict[str, Mapping[str, Any]]:
+        """The last result of a module on each node."""
+        return {result.node: result.data for result in self.results if result.action == action}
+
+    @property
+    def failures(self) -> list[ModuleResult]:
+        """Failed tasks in order."""
+        return [result for result in self.results if result.failed]
+
+
+def environment() -> dict[str, str]:
+    """Variables for ansible-playbook: our collection first, nothing secret of the caller's."""
+    programs = Path(sys.executable).parent  # ansible-playbook lies beside this Python
+    blanked = {name: "" for name in os.environ if _SECRET.search(name)}
+    return {
+        **blanked,
+        "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
+        "ANSIBLE_LOCALHOST_WARNING": "False",
+        "ANSIBLE_DEPRECATION_WARNINGS": "False",
+        "ANSIBLE_RETRY_FILES_ENABLED": "False",
+        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run_playbook(
+    name: str,
+    inventory: Path,
+    folder: Path,
+    variables: Mapping[str, Any],
+    *,
+    forks: int,
+    on_result: Callable[[ModuleResult], None] = lambda _result: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> PlaybookResult:
+    """Run ``pyswiftops.fleet.<name>``.
+
+    Args:
+        name: The playbook, for instance ``stages.train``.
+        inventory: The fleet file.
+        folder: ansible-runner's private data folder; its artifacts stay there.
+        variables: Extra variables. They go through a file of mode 0600 that is removed at the
+            end, never through ansible-runner's artifacts.
+        forks: Nodes that Ansible works on at once.
+        on_result: Called for every module result as it comes.
+        cancelled: Asked now and then; True ends the playbook (jobs on nodes go on).
+    """
+    (folder / "project").mkdir(parents=True, exist_ok=True)
+    results: list[ModuleResult] = []
+
+    def handle(event: Mapping[str, Any]) -> bool:
+        result = _module_result(event)
+        if result is not None:
+            results.append(result)
+            on_result(result)
+        return True
+
+    descriptor, secrets = tempfile.mkstemp(prefix="swiftops-", suffix=".json")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(dict(variables), file)
+        runner = ansible_runner.run(
+            private_data_dir=str(folder),
+            playbook=f"{_MODULE}{name}",
+            inventory=str(inventory),
+            cmdline=f"-e @{secrets} --forks {forks}",
+            envvars=environment(),
+            suppress_env_files=True,
+            quiet=True,
+            event_handler=handle,
+            cancel_callback=cancelled,
+        )
+    finally:
+        Path(secrets).unlink()
+    return PlaybookResult(
+        ok=runner.rc == 0,
+        results=[result for result in results if result.final],
+        stdout=Path(runner.config.artifact_dir) / "stdout",
+    )
+
+
+_EVENTS = {
+    "runner_on_ok": (False, True),
+    "runner_item_on_ok": (False, True),
+    "runner_retry": (False, False),
+    "runner_on_failed": (True, True),
+    "runner_item_on_failed": (True, True),
+    "runner_on_unreachable": (True, True),
+}
+
+
+def _module_result(event: Mapping[str, Any]) -> ModuleResult | None:
+    if event.get("event") not in _EVENTS:
+        return None
+    failed, final = _EVENTS[event["event"]]
+    data = event["event_data"]
+    action = str(data.get("task_action", ""))
+    failed = failed and not data.get("ignore_errors")
+    looped = "results" in (data.get("res") or {})  # its items came as events of their own
+    if looped or not (failed or action.startswith(_MODULE)):
+        return None
+    return ModuleResult(
+        action=action.removeprefix(_MODULE),
+        task=str(data.get("task", "")),
+        node=str(data.get("host", "")),
+        data=data.get("res") or {},
+        failed=failed,
+        final=final,
+    )

@@ -1,0 +1,1 @@
+"""What users write: the fleet file and the run file, validated."""

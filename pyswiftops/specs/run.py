@@ -1,0 +1,207 @@
+"""The run file: model, data, method, training, parallel sizes, serving, expected answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pyswiftops.errors import Finding, RunSpecError
+from pyswiftops.specs.document import Model, read_yaml, validate
+
+KEY = "run"
+Scalar = str | int | float | bool
+STAGES_WITH_EXTRA_ARGS = ("convert", "train", "export", "infer", "deploy")
+
+
+class ModelSource(Model):
+    """The base model, as an HF checkpoint that the nodes see under one path."""
+
+    path: str = Field(description="Folder with config.json; the same path on every node.")
+    model_type: str | None = Field(default=None, description="ms-swift model type, e.g. llama.")
+    template: str | None = Field(default=None, description="ms-swift chat template, e.g. chatml.")
+    torch_dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        default="bfloat16", description="Precision on GPUs; CPU fleets always use float32."
+    )
+
+
+class Data(Model):
+    """The training rows, as JSON lines of ``messages`` that the nodes see under one path."""
+
+    train: list[str] = Field(min_length=1, description="Paths of .jsonl files.")
+    system: str | None = Field(default=None, description="System prompt for rows without one.")
+    max_length: Literal["auto"] | int = Field(
+        default="auto", description="Tokens; auto measures the rows and takes the longest."
+    )
+
+    @field_validator("max_length")
+    @classmethod
+    def _positive(cls, value: Literal["auto"] | int) -> Literal["auto"] | int:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("'auto' or at least 1 token")
+        return value
+
+
+class Lora(Model):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: int = Field(default=8, ge=1)
+    alpha: float = Field(default=32, gt=0)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    target_modules: list[str] = Field(default_factory=lambda: ["all-linear"])
+
+
+class Method(Model):
+    """What is trained, and which weights move."""
+
+    task: Literal["sft", "pt"] = Field(default="sft", description="megatron sft or megatron pt.")
+    tuner: Literal["lora", "full"] = Field(default="lora")
+    lora: Lora = Field(default_factory=Lora)
+
+
+class Training(Model):
+    """Optimisation. Exactly one of ``iterations`` and ``epochs``."""
+
+    iterations: int | None = Field(default=None, ge=1, description="Optimizer steps.")
+    epochs: float | None = Field(default=None, gt=0)
+    micro_batch_size: int = Field(default=1, ge=1, description="Rows a rank takes at once.")
+    global_batch_size: int = Field(default=16, ge=1, description="Rows an optimizer step takes.")
+    learning_rate: float = Field(default=1e-4, gt=0)
+    min_learning_rate: float | None = Field(default=None, ge=0)
+    warmup_fraction: float = Field(default=0.05, ge=0, lt=1)
+    save_every: int | None = Field(default=None, ge=1, description="Steps; default: at the end.")
+    log_every: int = Field(default=1, ge=1, description="Steps.")
+    seed: int = Field(default=42)
+    recompute: Literal["selective", "full", "none"] = Field(default="selective")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Training:
+        if (self.iterations is None) == (self.epochs is None):
+            raise ValueError("exactly one of 'iterations' and 'epochs'")
+        if self.global_batch_size % self.micro_batch_size:
+            raise ValueError("a global_batch_size that micro_batch_size divides")
+        return self
+
+
+class Parallel(Model):
+    """Megatron's parallel sizes (Megatron-LM, arXiv:1909.08053 and 2104.04473)."""
+
+    tensor: int = Field(default=1, ge=1, description="Divides attention heads and KV heads.")
+    pipeline: int = Field(default=1, ge=1, description="Divides the layers.")
+    context: int = Field(default=1, ge=1)
+    expert: int = Field(default=1, ge=1)
+    sequence: bool = Field(default=False, description="Sequence parallel, with tensor > 1.")
+
+
+class Output(Model):
+    """What training leaves on the nodes."""
+
+    save_safetensors: bool = Field(
+        default=False, description="Let upstream write HF weights beside the shards."
+    )
+    save_optimizer: bool = Field(default=True, description="Needed to resume.")
+    keep: int | None = Field(default=None, ge=2, description="Checkpoints to keep.")
+
+
+class Tracking(Model):
+    """Experiment trackers; tokens are secrets and never stand in a run file."""
+
+    report_to: tuple[Literal["tensorboard", "wandb", "swanlab"], ...] = ("tensorboard",)
+    project: str | None = None
+    experiment: str | None = None
+
+
+class Deploy(Model):
+    """Serving the trained model."""
+
+    engine: Literal["swift"] = Field(default="swift", description="swift: `swift deploy`.")
+    host: str = Field(default="127.0.0.1", description="Address to bind; loopback by default.")
+    port: Literal["auto"] | int = Field(default="auto", description="auto leases a free port.")
+    served_name: str | None = Field(default=None, description="Default: the run's name.")
+
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, host: str) -> str:
+        if host not in {"127.0.0.1", "::1", "localhost"}:
+            raise ValueError("a loopback address: this version serves without an API key")
+        return host
+
+    @field_validator("port")
+    @classmethod
+    def _a_port(cls, port: Literal["auto"] | int) -> Literal["auto"] | int:
+        if isinstance(port, int) and not 1 <= port <= 65535:  # noqa: PLR2004 TCP's range
+            raise ValueError("'auto' or a port from 1 to 65535")
+        return port
+
+
+class Question(Model):
+    """One question to the served model, and words its answer must hold."""
+
+    ask: str = Field(min_length=1)
+    expect: list[str] = Field(
+        default_factory=list, description="Each must stand in the answer, in any case of letters."
+    )
+
+
+class Smoke(Model):
+    """What the deployed model must answer, greedily decoded."""
+
+    questions: list[Question] = Field(default_factory=list)
+    max_tokens: int = Field(default=48, ge=1)
+
+
+class RunSpec(Model):
+    """One pass of the pipeline.
+
+    ``RunSpec.load("run.yml")`` reads a file whose one key is ``run:``, so that
+    ``ansible-playbook ... -e @run.yml`` takes the same file.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Default run id.")
+    model: ModelSource
+    data: Data
+    method: Method = Field(default_factory=Method)
+    training: Training
+    parallel: Parallel = Field(default_factory=Parallel)
+    output: Output = Field(default_factory=Output)
+    tracking: Tracking = Field(default_factory=Tracking)
+    deploy: Deploy = Field(default_factory=Deploy)
+    smoke: Smoke = Field(default_factory=Smoke)
+    extra_args: dict[Literal["convert", "train", "export", "infer", "deploy"], dict[str, Any]] = (
+        Field(default_factory=dict, description="stage -> flag without dashes -> value(s).")
+    )
+
+    @classmethod
+    def load(cls, path: str | Path) -> RunSpec:
+        """Read a run file; relative paths in it are taken from the file's folder.
+
+        Raises:
+            RunSpecError: the file is missing, not YAML, or has an unknown key or a wrong type.
+        """
+        path = Path(path)
+        return cls.from_document(read_yaml(path, RunSpecError, "run file"), path)
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any], path: Path) -> RunSpec:
+        """Validate a parsed run file that came from ``path``."""
+        if set(document) != {KEY} or not isinstance(document[KEY], dict):
+            raise RunSpecError(
+                Finding(
+                    f"one top-level key '{KEY}:' with the run below it",
+                    f"keys {', '.join(map(str, document)) or 'none'}",
+                    str(path),
+                    f"indent the run under '{KEY}:' (Ansible reads the same file with -e @)",
+                )
+            )
+        spec = validate(cls, document[KEY], str(path), RunSpecError)
+        base = path.resolve().parent
+        model = spec.model.model_copy(update={"path": _absolute(spec.model.path, base)})
+        data = spec.data.model_copy(
+            update={"train": [_absolute(item, base) for item in spec.data.train]}
+        )
+        return spec.model_copy(update={"model": model, "data": data})
+
+
+def _absolute(path: str, base: Path) -> str:
+    return str(base / Path(path).expanduser())

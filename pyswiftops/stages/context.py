@@ -1,0 +1,140 @@
+"""What every renderer is given, and what all commands of a run have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyswiftops.matrix import Row
+from pyswiftops.paths import NodePaths
+from pyswiftops.specs.run import RunSpec
+from pyswiftops.stages.command import Command, Late, Word, flag_words
+from pyswiftops.stages.lines import Line
+from pyswiftops.stages.node import NodeFacts
+
+MASTER_PORT = Late("lease.master_port")
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a renderer may look at.
+
+    Attributes:
+        run_id: The run's id.
+        spec: What to do.
+        row: The release line's row of the matrix.
+        line: The release line's flag table.
+        nodes: The nodes in rank order.
+    """
+
+    run_id: str
+    spec: RunSpec
+    row: Row
+    line: Line
+    nodes: tuple[NodeFacts, ...]
+
+    @property
+    def first(self) -> NodeFacts:
+        """The node of rank 0, on which single-node jobs run."""
+        return self.nodes[0]
+
+    @property
+    def last(self) -> NodeFacts:
+        """The node of the last rank."""
+        return self.nodes[-1]
+
+    def paths(self, node: NodeFacts) -> NodePaths:
+        """The run's files on ``node``."""
+        return node.paths(self.run_id)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the fleet hides GPUs."""
+        return self.first.device == "cpu"
+
+    @property
+    def dtype(self) -> str:
+        """Precision of weights and activations: float32 on CPU, where bfloat16 is emulated."""
+        return "float32" if self.on_cpu else self.spec.model.torch_dtype
+
+    def environment(self, node: NodeFacts, ranks: int | None = None) -> dict[str, Word]:
+        """Environment of every job on ``node``; ``ranks`` limits the GPUs it sees."""
+        cache = self.paths(node).cache
+        gpus = node.gpus if ranks is None else node.gpus[:ranks]
+        env: dict[str, Word] = {
+            **self.row.env,
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus)),
+            "HF_HOME": f"{cache}/huggingface",
+            "MODELSCOPE_CACHE": f"{cache}/modelscope",
+            "PYTHONUNBUFFERED": "1",
+            "TMPDIR": f"{cache}/temporary",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        if node.device != "cpu" and not node.gpus:
+            del env["CUDA_VISIBLE_DEVICES"]
+        return env
+
+    def launcher(self, node: NodeFacts, nodes: Sequence[NodeFacts]) -> dict[str, Word]:
+        """Variables of torchrun, which ms-swift reads, for ``node`` among ``nodes``."""
+        env: dict[str, Word] = {
+            "MASTER_ADDR": nodes[0].address,
+            "MASTER_PORT": MASTER_PORT,
+            "NNODES": str(len(nodes)),
+            "NODE_RANK": str(nodes.index(node)),
+            "NPROC_PER_NODE": str(node.ranks if len(nodes) > 1 else 1),
+        }
+        if node.interface:
+            env["GLOO_SOCKET_IFNAME"] = node.interface
+            env["NCCL_SOCKET_IFNAME"] = node.interface
+        return env
+
+    def megatron(self, verb: str, flags: Mapping[str, Any]) -> tuple[Word, ...]:
+        """Words of a ``megatron`` verb, through the CPU backend on CPU fleets."""
+        everywhere = {**flags, **self.line.offline}
+        if not self.on_cpu:
+            return ("megatron", verb, *flag_words(everywhere))
+        on_cpu = {**everywhere, **self.line.cpu_precision, **self.line.cpu_megatron}
+        backend = ("python", "-m", "pyswiftops.cpu_backend")
+        return (*backend, "megatron", verb, *flag_words(on_cpu))
+
+    def swift(self, verb: str, flags: Mapping[str, Any]) -> tuple[Word, ...]:
+        """Words of a ``swift`` verb."""
+        return ("swift", verb, *flag_words(flags))
+
+    def extra_args(self, stage: str) -> dict[str, Any]:
+        """The user's own flags of a stage; they win over rendered ones."""
+        return dict(self.spec.extra_args.get(stage, {}))  # type: ignore[call-overload]
+
+    def command(
+        self,
+        job: str,
+        node: NodeFacts,
+        argv: tuple[Word, ...],
+        env: Mapping[str, Word],
+        **more: Any,
+    ) -> Command:
+        """A command with what all commands on ``node`` share."""
+        paths = self.paths(node)
+        cache = paths.cache
+        folders = (f"{cache}/huggingface", f"{cache}/modelscope", f"{cache}/temporary")
+        return Command(
+            job=job,
+            node=node.name,
+            argv=argv,
+            env=env,
+            path=(node.bin,),
+            cwd=paths.work(job),
+            make_directories=(*folders, *more.pop("make_directories", ())),
+            hide=node.hidden,
+            **more,
+        )
+
+
+def named(table: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Neutral settings -> the line's flags, None left out.
+
+    Raises:
+        KeyError: the line's table lacks a setting that is asked for.
+    """
+    return {table[name]: value for name, value in settings.items() if value is not None}

@@ -1,0 +1,53 @@
+"""The one entry: a job's name -> its commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyswiftops.matrix import row
+from pyswiftops.specs.run import RunSpec
+from pyswiftops.stages import checkpointing, lines, serving, train
+from pyswiftops.stages.command import Command
+from pyswiftops.stages.context import Context
+from pyswiftops.stages.node import NodeFacts
+
+RENDERERS: dict[str, Callable[[Context], list[Command]]] = {
+    "data": serving.data,
+    "convert": checkpointing.convert,
+    "infer": serving.infer,
+    "roundtrip_export": checkpointing.roundtrip,
+    "roundtrip_infer": serving.roundtrip_infer,
+    "train": train.train,
+    "export": checkpointing.export,
+    "deploy": serving.deploy,
+}
+
+# The verb whose flags a stage's extra_args must be.
+VERBS = {
+    "convert": "megatron export",
+    "export": "megatron export",
+    "infer": "swift infer",
+    "deploy": "swift deploy",
+}
+
+
+def verb(stage: str, spec: RunSpec) -> str:
+    """The verb that a stage's ``extra_args`` go to."""
+    return VERBS.get(stage) or f"megatron {spec.method.task}"
+
+
+def render(job: str, run_id: str, spec: RunSpec, nodes: tuple[NodeFacts, ...]) -> list[Command]:
+    """The commands of one job, one a node that takes part, in rank order.
+
+    Args:
+        job: A job of ``catalog.CATALOG``.
+        run_id: The run's id.
+        spec: The run.
+        nodes: The fleet in rank order.
+
+    Raises:
+        MatrixError: the fleet's release line has no row or no flag table.
+    """
+    line = nodes[0].line
+    context = Context(run_id, spec, row(line), lines.line(line), nodes)
+    return RENDERERS[job](context)
