@@ -133,9 +133,12 @@ class Pipeline:
         )
 
     def _playbook(self, stage: Stage) -> PlaybookResult:
+        shown: dict[str, Any] = {}
+
         def on_result(result: ModuleResult) -> None:
             progress = result.data.get("progress") if result.action == "job" else None
-            if progress:
+            if progress and shown.get(result.node) != progress["step"]:
+                shown[result.node] = progress["step"]
                 self._emit(PROGRESS, stage.name, result.node, **progress)
 
         folder = self._store.folder

@@ -88,6 +88,7 @@ LINE = Line(
         "bias_activation_fusion": False,
         "bias_dropout_fusion": False,
         "masked_softmax_fusion": False,
+        "use_distributed_optimizer": False,
     },
     cpu_megatron={"attention_backend": "unfused", "ddp_backend": "gloo"},
     cpu_precision={"fp16": False, "bf16": False},

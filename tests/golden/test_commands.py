@@ -1,0 +1,156 @@
+"""Golden files: the whole commands of a run, one file a case.
+
+``REGENERATE=1 pytest tests/golden`` writes them anew; read the diff before you commit it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyswiftops import matrix
+from pyswiftops.planner.plan import Plan, make_plan
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.run import RunSpec
+from pyswiftops.stages.command import Command, Late
+from pyswiftops.stages.render import RENDERERS, verb
+
+FOLDER = Path(__file__).parent / "commands"
+AT = Path("/nowhere/run.yml")
+
+CPU_FLEET: dict[str, Any] = {
+    "plugin": "pyswiftops.fleet.fleet",
+    "runtime": "local",
+    "device": "cpu",
+    "root": "/fleet",
+    "python": "/venv/bin/python",
+    "nodes": [{"name": "node-1"}, {"name": "node-2"}],
+}
+GPU_FLEET: dict[str, Any] = {
+    "plugin": "pyswiftops.fleet.fleet",
+    "runtime": "container",
+    "root": "/data/swiftops",
+    "python": "/opt/swift/bin/python",
+    "training_interface": "eth0",
+    "nodes": [
+        {"name": "node-1", "address": "10.0.0.1", "gpus": 8},
+        {"name": "node-2", "address": "10.0.0.2", "gpus": 8},
+    ],
+}
+LORA: dict[str, Any] = {
+    "name": "lora",
+    "model": {"path": "/models/m", "model_type": "llama", "template": "chatml"},
+    "data": {"train": ["/data/rows.jsonl"]},
+    "training": {"iterations": 10, "micro_batch_size": 4, "global_batch_size": 8},
+    "parallel": {"pipeline": 2},
+    "smoke": {"questions": [{"ask": "Who are you?", "expect": ["Swifty"]}]},
+}
+FULL: dict[str, Any] = {
+    "name": "full",
+    "model": {"path": "/models/m"},
+    "data": {"train": ["/data/a.jsonl", "/data/b.jsonl"], "system": "Be kind.", "max_length": 4096},
+    "method": {"tuner": "full", "task": "pt"},
+    "training": {
+        "epochs": 1.0,
+        "global_batch_size": 64,
+        "learning_rate": 1e-5,
+        "min_learning_rate": 1e-6,
+        "save_every": 100,
+        "recompute": "full",
+    },
+    "parallel": {"tensor": 4, "pipeline": 2, "context": 2, "expert": 2, "sequence": True},
+    "output": {"save_optimizer": False, "save_safetensors": True, "keep": 2},
+    "tracking": {"report_to": ["wandb", "swanlab"], "project": "p", "experiment": "e"},
+    "deploy": {"port": 8000, "served_name": "s"},
+    "extra_args": {"train": {"recompute_method": "uniform", "recompute_num_layers": 1}},
+}
+HOSTILE = "/a b/c'd\";rm -rf $HOME`id`{{ x }}{train.checkpoint}/模型"
+
+CASES = {
+    "lora-cpu": (CPU_FLEET, LORA),
+    "lora-gpu": (GPU_FLEET, LORA),
+    "full-gpu": (GPU_FLEET, FULL),
+    "hostile-paths": (
+        {**CPU_FLEET, "root": HOSTILE, "nodes": [{"name": "node-1"}]},
+        {
+            **LORA,
+            "model": {"path": HOSTILE},
+            "data": {"train": [HOSTILE], "system": HOSTILE},
+            "parallel": {},
+        },
+    ),
+}
+
+
+def plan_of(case: str) -> Plan:
+    fleet, run = CASES[case]
+    spec = RunSpec.from_document({"run": run}, AT)
+    return make_plan(Fleet.from_document(fleet, AT), spec, spec.name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_commands_are_as_recorded(case: str) -> None:
+    recorded = FOLDER / f"{case}.sh"
+    text = plan_of(case).text()
+    if os.environ.get("REGENERATE"):
+        recorded.write_text(text, encoding="utf-8")
+    assert text == recorded.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_rendered_flag_is_one_of_the_line(case: str) -> None:
+    """Truncated names would be accepted by upstream's parser, so names must match in full."""
+    flags = matrix.flags("4.6")
+    verbs = {"train": f"megatron {plan_of(case).spec.method.task}"}
+    for job, commands in plan_of(case).jobs.items():
+        if job == "data":
+            continue  # our own helper
+        program = verb(job.split("_")[-1].replace("roundtrip", "export"), plan_of(case).spec)
+        known = flags[verbs.get(job, program)]
+        for command in commands:
+            for word in command.argv:
+                if isinstance(word, str) and word.startswith("--"):
+                    assert word[2:] in known, f"{job}: {word} is no flag of {program}"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_plan_survives_json(case: str) -> None:
+    for commands in plan_of(case).jobs.values():
+        for command in commands:
+            assert Command.from_dict(json.loads(json.dumps(command.to_dict()))) == command
+
+
+def test_hostile_paths_arrive_byte_for_byte() -> None:
+    (train,) = plan_of("hostile-paths").jobs["train"]
+    bound = train.bind({"lease.master_port": 1, "data.max_length": 8, "train.checkpoint": "no"})
+    words = shlex.split(bound.shell())
+    assert words[words.index("--dataset") + 1] == HOSTILE
+    assert words[words.index("--model") + 1] == HOSTILE
+    assert bound.argv[bound.argv.index("--dataset") + 1] == HOSTILE
+
+
+def test_nodes_differ_only_in_rank_and_in_their_own_folders() -> None:
+    first, second = plan_of("lora-cpu").jobs["train"]
+    moved = [
+        word.replace("/fleet/node-1", "/fleet/node-2") if isinstance(word, str) else word
+        for word in first.argv
+    ]
+    assert tuple(moved) == second.argv
+    changed = {name for name in first.env if first.env[name] != second.env[name]}
+    assert changed == {"NODE_RANK", "HF_HOME", "MODELSCOPE_CACHE", "TMPDIR"}
+    assert first.env["MASTER_PORT"] == Late("lease.master_port")
+
+
+def test_every_job_of_the_catalog_has_a_renderer() -> None:
+    assert set(RENDERERS) == set(plan_of("lora-cpu").jobs)
+
+
+def test_a_late_value_that_is_missing_is_named() -> None:
+    (export,) = plan_of("lora-cpu").jobs["export"]
+    with pytest.raises(KeyError, match=r"train\.checkpoint is not known yet on node-1"):
+        export.bind({"lease.master_port": 1})

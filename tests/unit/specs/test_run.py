@@ -1,0 +1,91 @@
+"""The run file: what is accepted and what each mistake is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pyswiftops.errors import RunSpecError
+from pyswiftops.specs.run import RunSpec
+
+MINIMAL: dict[str, Any] = {
+    "name": "demo",
+    "model": {"path": "models/m"},
+    "data": {"train": ["rows.jsonl", "/abs/rows.jsonl"]},
+    "training": {"iterations": 3},
+}
+
+
+def load(tmp_path: Path, **changes: Any) -> RunSpec:
+    path = tmp_path / "run.yml"
+    path.write_text(yaml.safe_dump({"run": {**MINIMAL, **changes}}), encoding="utf-8")
+    return RunSpec.load(path)
+
+
+def refused(tmp_path: Path, **changes: Any) -> str:
+    with pytest.raises(RunSpecError) as caught:
+        load(tmp_path, **changes)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_relative_paths_are_taken_from_the_file(tmp_path: Path) -> None:
+    spec = load(tmp_path)
+    assert spec.model.path == str(tmp_path / "models/m")
+    assert spec.data.train == [str(tmp_path / "rows.jsonl"), "/abs/rows.jsonl"]
+
+
+def test_defaults_are_lora_and_an_automatic_length(tmp_path: Path) -> None:
+    spec = load(tmp_path)
+    assert (spec.method.tuner, spec.data.max_length, spec.deploy.host) == (
+        "lora",
+        "auto",
+        "127.0.0.1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"modle": {}}, "did you mean 'model'?"),
+        ({"training": {"iterations": 3, "learning_rat": 1}}, "did you mean 'learning_rate'?"),
+        ({"training": {"iterations": "many"}}, "found: 'many'"),
+        ({"training": {}}, "exactly one of 'iterations' and 'epochs'"),
+        ({"training": {"iterations": 1, "epochs": 1}}, "exactly one of"),
+        (
+            {"training": {"iterations": 1, "micro_batch_size": 3, "global_batch_size": 8}},
+            "that micro_batch_size divides",
+        ),
+        ({"method": {"tuner": "qlora"}}, "'lora' or 'full'"),
+        ({"data": {"train": []}}, "at least 1 item"),
+        ({"data": {"train": ["a"], "max_length": 0}}, "at least 1 token"),
+        ({"deploy": {"port": 70000}}, "a port from 1 to 65535"),
+        ({"deploy": {"host": "0.0.0.0"}}, "a loopback address"),
+        ({"name": "../up"}, "name"),
+        ({"extra_args": {"trian": {}}}, "extra_args"),
+        ({"parallel": {"tensor": 0}}, "greater than or equal to 1"),
+    ],
+)
+def test_each_mistake_names_itself(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    assert said in refused(tmp_path, **changes)
+
+
+def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+    message = refused(tmp_path, modle={}, dat={})
+    assert "unknown key 'modle'" in message
+    assert "unknown key 'dat'" in message
+
+
+def test_the_run_stands_below_one_key(tmp_path: Path) -> None:
+    path = tmp_path / "run.yml"
+    path.write_text(yaml.safe_dump(MINIMAL), encoding="utf-8")
+    with pytest.raises(RunSpecError, match="one top-level key 'run:'"):
+        RunSpec.load(path)
+
+
+def test_a_spec_cannot_be_changed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(tmp_path).name = "other"  # type: ignore[misc]

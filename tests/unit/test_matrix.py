@@ -1,0 +1,75 @@
+"""The version matrix is data of one schema, and what is installed from here equals it."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from pyswiftops import matrix
+from pyswiftops.errors import MatrixError
+from pyswiftops.stages import lines
+
+
+def test_each_row_lies_in_the_file_of_its_line(checkout: Path) -> None:
+    files = {path.stem for path in (checkout / "roles/versions/vars/main").glob("*.yml")}
+    assert set(matrix.rows()) == files
+    for line, row in matrix.rows().items():
+        assert row.release.startswith(f"{line}.")
+        assert lines.line(line).name == line
+
+
+def test_every_pin_lies_in_its_own_range() -> None:
+    for row in matrix.rows().values():
+        for name, package in row.packages.items():
+            for pin in filter(None, (package.pin, package.pin_py312)):
+                assert Version(pin) in SpecifierSet(package.range), name
+
+
+def test_the_extra_local_pins_what_the_matrix_pins(checkout: Path) -> None:
+    project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    packages = matrix.row("4.6").packages
+    seen = set()
+    for text in project["optional-dependencies"]["local"]:
+        requirement = Requirement(text)
+        if requirement.name not in packages:
+            continue
+        package = packages[requirement.name]
+        newer = requirement.marker is not None and not requirement.marker.evaluate(
+            {"python_version": "3.11"}
+        )
+        expected = package.pin_py312 if newer else package.pin
+        if expected is not None:
+            assert str(requirement.specifier) == f"=={expected}", text
+        seen.add(requirement.name)
+    assert seen == set(packages) - {"transformer_engine"}
+
+
+def test_an_unknown_line_names_the_known_ones() -> None:
+    with pytest.raises(MatrixError, match=r"line: one of 4\.6"):
+        matrix.row("9.9")
+
+
+def test_a_malformed_row_is_refused() -> None:
+    data = matrix.row("4.6").model_dump()
+    with pytest.raises(MatrixError, match="did you mean 'defects'"):
+        matrix.load_row({**data, "defect": []}, "x.yml")
+
+
+def test_flags_must_match_in_full() -> None:
+    (finding,) = matrix.check_flags("4.6", "megatron sft", {"train_iter": 1}, "extra_args.train")
+    assert finding.remedy == "did you mean 'train_iters'?"
+    assert not matrix.check_flags("4.6", "megatron sft", {"train_iters": 1}, "x")
+
+
+def test_python_holds_no_copy_of_a_version(checkout: Path) -> None:
+    pins = {package.pin for package in matrix.row("4.6").packages.values() if package.pin}
+    for path in (checkout / "pyswiftops").rglob("*.py"):
+        for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(item, ast.Constant) and isinstance(item.value, str):
+                assert item.value.strip("=<>v") not in pins, path
