@@ -61,7 +61,7 @@ def fleet(make_node: Callable[[str], Node], port: int) -> Callable[[int], Fleet]
     return lambda count: Fleet(make_node, port, count)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_killed_rank_stops_the_other_nodes_which_say_why(
     fleet: Callable[[int], Fleet], victim: int
 ) -> None:
@@ -81,7 +81,7 @@ def test_a_killed_rank_stops_the_other_nodes_which_say_why(
     assert not three.nodes[0].alive(*(answer["pid"] for answer in told))
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_supervisor_stops_the_other_nodes(
     fleet: Callable[[int], Fleet], victim: int
 ) -> None:
@@ -99,6 +99,7 @@ def test_a_killed_supervisor_stops_the_other_nodes(
     assert three.nodes[victim].read()["state"] == "lost"
 
 
+@pytest.mark.slow
 def test_a_silent_supervisor_stops_both_nodes(fleet: Callable[[int], Fleet]) -> None:
     two = fleet(2)
     two.params["heartbeat_timeout"] = 2
@@ -129,6 +130,7 @@ def test_leaving_after_success_is_no_failure_and_the_hub_still_relays(
     assert first.read()["state"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_all_succeed_and_no_supervisor_stays(fleet: Callable[[int], Fleet]) -> None:
     two = fleet(2)
     told = two.start(("sleep", "1"), ("sleep", "2"), join=False)
@@ -155,7 +157,7 @@ def test_a_node_that_never_joins_is_named(fleet: Callable[[int], Fleet]) -> None
     assert "node n2 did not join node n1 at 127.0.0.1:" in end["reason"]["detail"]
 
 
-@pytest.mark.parametrize("early", [0, 1])
+@pytest.mark.parametrize("early", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_node_that_starts_late_hears_of_the_failure(
     fleet: Callable[[int], Fleet], early: int
 ) -> None:
@@ -170,6 +172,7 @@ def test_a_node_that_starts_late_hears_of_the_failure(
     assert end["reason"]["detail"] == f"node {first.name} failed: exited with code 5"
 
 
+@pytest.mark.slow
 def test_a_failed_node_that_still_waits_can_be_started_anew(
     fleet: Callable[[int], Fleet],
 ) -> None:
