@@ -23,9 +23,7 @@ RunModule = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def run_module(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> RunModule:
+def run_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunModule:
     """Run a module's ``main`` on arguments; return the JSON it prints."""
     from ansible.module_utils import basic  # noqa: PLC0415 after the path above is set
 

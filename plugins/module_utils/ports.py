@@ -1,6 +1,6 @@
 # -*- coding: utf-8 -*-
 # Apache License 2.0 (see LICENSE)
-"""Find free TCP ports for a node; nodes on one machine get disjoint slices.
+"""Find free TCP ports on a node.
 
 Standard library only, Python 3.9 or newer.
 """
@@ -10,36 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import socket
-from typing import NamedTuple
 
-_HIGHEST = 65535
+# Below Linux's ephemeral range, which begins at 32768, so that no outgoing connection takes one.
+PORTS = range(20000, 30000)
 
 
 class PortError(Exception):
     """No port can be given; the sentence says why and what to do."""
-
-
-class Range(NamedTuple):
-    """Ports `start` to `end`, both included, cut into `slots` slices."""
-
-    start: int
-    end: int
-    slots: int
-
-    def slice(self, slot: int) -> range:
-        """Return the ports of a slot.
-
-        Raises:
-            PortError: The range or the slot cannot be.
-        """
-        if not 0 < self.start <= self.end <= _HIGHEST:
-            raise PortError(f"expected 1 <= start <= end <= 65535, found {self.start}..{self.end}")
-        if not 0 <= slot < self.slots:
-            raise PortError(
-                f"slot: expected 0 to {self.slots - 1}, found {slot}; raise slots on all nodes"
-            )
-        size = (self.end - self.start + 1) // self.slots
-        return range(self.start + slot * size, self.start + (slot + 1) * size)
 
 
 def lease(count: int, address: str, ports: range, key: str = "") -> list[int]:

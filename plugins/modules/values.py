@@ -73,8 +73,6 @@ from ansible_collections.pyswiftops.fleet.plugins.module_utils.job_state import 
     write_json,
 )
 
-# Below Linux's ephemeral range, which begins at 32768, so that no outgoing connection takes one.
-PORTS = ports.Range(20000, 29999, 1).slice(0)
 ALIVE = (State.STARTING, State.RUNNING, State.SUCCEEDED)
 
 
@@ -96,7 +94,7 @@ def leases(params: dict, names: list) -> dict:
     path = Path(params["leases"])
     if job_view.look(JobFolder(params["job"])).state in ALIVE and path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
-    free = ports.lease(len(names), params["address"], PORTS, params["job"])
+    free = ports.lease(len(names), params["address"], ports.PORTS, params["job"])
     found = dict(zip(names, free))  # noqa: B905 the node's Python may be 3.9
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found)

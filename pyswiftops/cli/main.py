@@ -9,7 +9,6 @@ import traceback
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from pyswiftops import __version__
@@ -17,7 +16,7 @@ from pyswiftops.cli import show
 from pyswiftops.client import ALL_JOBS, ALL_STAGES, Client
 from pyswiftops.content import collections_path
 from pyswiftops.demo.run import DemoOptions, run_demo
-from pyswiftops.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERNAL, SwiftOpsError
+from pyswiftops.errors import EXIT_INTERNAL, SwiftOpsError
 from pyswiftops.planner.plan import Plan
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
@@ -161,16 +160,10 @@ def root(
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 bad input, 70 our own fault."""
     try:
-        app(standalone_mode=False)
+        app()  # exits by itself: 0, or 2 for a wrong option
     except SwiftOpsError as problem:
         show.err.print(f"error: {problem}", markup=False)
         sys.exit(problem.exit_code)
-    except click.ClickException as problem:
-        problem.show()
-        sys.exit(EXIT_BAD_INPUT)
-    except (click.Abort, KeyboardInterrupt):
-        show.err.print("interrupted")
-        sys.exit(EXIT_FAILED)
     except Exception as problem:  # noqa: BLE001 the last resort: say so and keep the traceback
         with tempfile.NamedTemporaryFile(
             "w", prefix="swiftops-fault-", suffix=".txt", delete=False

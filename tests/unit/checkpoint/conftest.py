@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of checkpoints that two torch processes wrote (see ``save_with_torch.py``)."""

@@ -104,7 +104,7 @@ def test_a_good_request_is_taken() -> None:
         ({"files": {"hostfile": "n1"}}, "files: expected an absolute path, found 'hostfile'"),
         ({"hide": ["nodes"]}, "hide: expected an absolute path"),
         ({"hide": ["/nodes"]}, "would hide the job's own"),
-        ({"hide": ["/work"], "cwd": "/work/x"}, "would hide the job's own /work/x"),
+        ({"hide": ["/data"], "cwd": "/data/x"}, "would hide the job's own /data/x"),
         ({"peers": PEERS[1:], "token": "t"}, "expected node n1 among them, found n2"),
         ({"peers": [*PEERS, PEERS[1]], "token": "t"}, "expected every node once"),
         ({"peers": PEERS}, "token: expected the secret"),

@@ -63,7 +63,7 @@ def test_defaults_are_lora_and_an_automatic_length(tmp_path: Path) -> None:
         ({"data": {"train": []}}, "at least 1 item"),
         ({"data": {"train": ["a"], "max_length": 0}}, "at least 1 token"),
         ({"deploy": {"port": 70000}}, "a port from 1 to 65535"),
-        ({"deploy": {"host": "0.0.0.0"}}, "a loopback address"),
+        ({"deploy": {"host": "192.0.2.1"}}, "a loopback address"),
         ({"name": "../up"}, "name"),
         ({"extra_args": {"trian": {}}}, "extra_args"),
         ({"parallel": {"tensor": 0}}, "greater than or equal to 1"),

