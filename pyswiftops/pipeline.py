@@ -183,8 +183,8 @@ def stage_outcome(result: PlaybookResult) -> dict[str, Any]:
     """What a stage found out, out of what its modules returned; recorded in run.json."""
     outcome: dict[str, Any] = {}
     for data in result.data("values").values():
-        if data.get("values"):
-            outcome["values"] = data["values"]
+        if data.get("known"):
+            outcome["values"] = data["known"]
     for data in [*result.data("answers").values(), *result.data("chat").values()]:
         if data.get("answers"):
             outcome["answers"] = data["answers"]

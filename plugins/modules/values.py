@@ -55,7 +55,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-values:
+known:
   description: Name to value.
   type: dict
   returned: success
@@ -89,15 +89,16 @@ def checkpoint(params: dict) -> str:
     return str(found)
 
 
-def leases(params: dict, names: list) -> dict:
+def leases(params: dict, names: list, *, keep: bool) -> dict:
     """Ports by name: those of the job while it lives, free ones otherwise."""
     path = Path(params["leases"])
     if job_view.look(JobFolder(params["job"])).state in ALIVE and path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     free = ports.lease(len(names), params["address"], ports.PORTS, params["job"])
     found = dict(zip(names, free))  # noqa: B905 the node's Python may be 3.9
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, found)
+    if keep:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, found)
     return found
 
 
@@ -131,12 +132,12 @@ def main() -> None:
                 msg=f"expected: {name}, which stage {stage} leaves behind; found: {problem}; "
                 f"where: {params['job']}; remedy: run stage {stage} first"
             )
-    if leased and not module.check_mode:
+    if leased:
         try:
-            values.update(leases(params, leased))
+            values.update(leases(params, leased, keep=not module.check_mode))
         except (OSError, ports.PortError) as problem:
             module.fail_json(msg=f"ports for {params['job']}: {problem}")
-    module.exit_json(changed=False, values=values)
+    module.exit_json(changed=False, known=values)
 
 
 if __name__ == "__main__":

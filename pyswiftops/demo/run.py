@@ -20,7 +20,7 @@ from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import KEY, RunSpec
 
 RUN_ID = "self-cognition"
-ITERATIONS = 18
+ITERATIONS = 14
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def ask(run_module: RunModule, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 def test_the_measured_length(ask: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "lengths.json").write_text(json.dumps({"max_length": 48}), encoding="utf-8")
-    assert ask("data.max_length")["values"] == {"data.max_length": 48}
+    assert ask("data.max_length")["known"] == {"data.max_length": 48}
 
 
 def test_a_value_of_a_stage_that_has_not_run_names_the_stage(
@@ -47,17 +47,17 @@ def test_the_latest_checkpoint_by_number(
         folder.mkdir(parents=True)
         (folder / "latest_checkpointed_iteration.txt").write_text(str(number), encoding="utf-8")
     latest = str(tmp_path / "train" / "checkpoint-10")
-    assert ask("train.checkpoint")["values"] == {"train.checkpoint": latest}
+    assert ask("train.checkpoint")["known"] == {"train.checkpoint": latest}
 
 
 def test_leased_ports_are_distinct_and_below_the_ephemeral_range(
     ask: Callable[..., dict[str, Any]],
 ) -> None:
-    values = ask("lease.master_port", "lease.heartbeat_port")["values"]
+    values = ask("lease.master_port", "lease.heartbeat_port")["known"]
     assert len(set(values.values())) == 2
     assert all(20000 <= port <= 29999 for port in values.values())
 
 
-def test_check_mode_leases_nothing(ask: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    assert ask("lease.master_port", check=True)["values"] == {}
+def test_check_mode_keeps_no_lease(ask: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    assert ask("lease.master_port", check=True)["known"]
     assert not (tmp_path / "leases").exists()
