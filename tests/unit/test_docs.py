@@ -78,7 +78,7 @@ def section(path: Path, heading: str) -> str:
 
 
 def table(text: str) -> list[list[str]]:
-    """Cells of all table rows but for header and rule; ``\\|`` is no border."""
+    """Cells of all table rows but for header and rule; an escaped border is none."""
     lines = [line.strip() for line in text.splitlines() if line.strip().startswith("|")]
     rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     rules = [number for number, cells in enumerate(rows) if set("".join(cells)) <= set("-: ")]

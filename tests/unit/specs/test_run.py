@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from pyswiftops.errors import RunSpecError
+from pyswiftops.planner.parallel import check_parallel
+from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 
 MINIMAL: dict[str, Any] = {
@@ -89,3 +91,12 @@ def test_the_run_stands_below_one_key(tmp_path: Path) -> None:
 def test_a_spec_cannot_be_changed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(tmp_path).name = "other"  # type: ignore[misc]
+
+
+def test_the_examples_are_valid(checkout: Path) -> None:
+    fleet = Fleet.load(checkout / "inventory" / "example" / "fleet.yml")
+    spec = RunSpec.load(checkout / "inventory" / "example" / "run.yml")
+    assert sum(fleet.ranks(node) for node in fleet.nodes) == 32
+    findings = check_parallel(spec, 32, {"num_attention_heads": 28, "num_hidden_layers": 28})
+    assert findings == []
+    assert Fleet.load(checkout / "inventory" / "local" / "fleet.yml").device == "cpu"
