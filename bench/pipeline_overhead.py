@@ -34,9 +34,14 @@ DEPLOY_PORT = 24872
 Times = dict[str, float]
 
 
+def options(folder: Path) -> DemoOptions:
+    """What both sides train."""
+    return DemoOptions("Swifty", "the bench", folder)
+
+
 def spec_of(files: DemoFiles) -> RunSpec:
     """The demo's run over the files in ``files``."""
-    return RunSpec.from_document(demo_spec(files, "Swifty", "the bench"), files.run)
+    return RunSpec.from_document(demo_spec(files, options(files.folder)), files.run)
 
 
 class ByHand:
@@ -158,7 +163,7 @@ def ask(port: int, question: str, max_tokens: int) -> None:
 def by_hand(shared: DemoFiles, folder: Path) -> Times:
     """One pass by hand, in a folder of its own."""
     files = DemoFiles(folder)
-    fleet = demo_fleet(files, "cpu")
+    fleet = demo_fleet(files, options(folder))
     return ByHand(make_plan(fleet, spec_of(shared), RUN_ID), fleet, folder).everything()
 
 
@@ -167,7 +172,7 @@ def ours(shared: DemoFiles, folder: Path) -> Times:
     files = DemoFiles(folder)
     client = Client(files.runs)
     begin = time.monotonic()
-    plan = client.plan(demo_fleet(files, "cpu"), spec_of(shared), RUN_ID)
+    plan = client.plan(demo_fleet(files, options(folder)), spec_of(shared), RUN_ID)
     checked = time.monotonic() - begin
     result = client.apply(plan)
     client.stop(RUN_ID, jobs=["deploy"])
@@ -181,7 +186,7 @@ def main() -> None:
     rounds = int(os.environ.get("ROUNDS", "1"))
     with tempfile.TemporaryDirectory(prefix="swiftops-bench-") as name:
         top = Path(name)
-        shared, _, _ = prepare(DemoOptions("Swifty", "the bench", top / "shared"))
+        shared, _, _ = prepare(options(top / "shared"))
         sides: dict[str, Callable[[DemoFiles, Path], Times]] = {"hand": by_hand, "ours": ours}
         order = ["hand", "ours"]
         walls: dict[str, list[float]] = {"hand": [], "ours": []}

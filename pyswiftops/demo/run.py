@@ -16,11 +16,13 @@ from pyswiftops.content import collection
 from pyswiftops.demo import dataset, model
 from pyswiftops.errors import BadInputError, Finding
 from pyswiftops.pipeline import FINISHED, STARTED, Event
-from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.fleet import Fleet, Node
 from pyswiftops.specs.run import KEY, RunSpec
 
 RUN_ID = "self-cognition"
 ITERATIONS = 14
+NODES = (1, 2, 3, 5, 6)
+LEARNING_RATES = {"lora": 1e-3, "full": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class DemoOptions:
         name: The name that the model learns.
         author: Who it says made it.
         folder: Where model, rows, nodes and run lie.
-        device: ``cpu`` or ``gpu``.
+        device: ``cpu`` or ``gpu``, one GPU a node.
+        tuner: ``lora`` or ``full``.
+        nodes: How many logical nodes; each takes a share of the layers (pipeline parallel).
         keep: Leave the server running.
     """
 
@@ -39,6 +43,8 @@ class DemoOptions:
     author: str
     folder: Path
     device: str = "cpu"
+    tuner: str = "lora"
+    nodes: int = 2
     keep: bool = False
 
 
@@ -84,21 +90,24 @@ class DemoFiles:
         return self.folder / "run.yml"
 
 
-def demo_fleet(files: DemoFiles, device: str) -> Fleet:
+def demo_fleet(files: DemoFiles, options: DemoOptions) -> Fleet:
     """The embedded fleet of ``inventory/local``, with its roots in the demo's folder."""
     embedded = Fleet.load(collection() / "inventory" / "local" / "fleet.yml")
-    fleet = embedded.model_copy(
-        update={"root": str(files.nodes), "shared_paths": [str(files.shared)]}
+    gpus = [[rank] if options.device == "gpu" else None for rank in range(options.nodes)]
+    nodes = [Node(name=f"node-{rank + 1}", gpus=numbers) for rank, numbers in enumerate(gpus)]
+    return embedded.model_copy(
+        update={
+            "device": options.device,
+            "nodes": nodes,
+            "root": str(files.nodes),
+            "shared_paths": [str(files.shared)],
+        }
     )
-    if device == "cpu":
-        return fleet
-    nodes = [node.model_copy(update={"gpus": [rank]}) for rank, node in enumerate(fleet.nodes)]
-    return fleet.model_copy(update={"device": "gpu", "nodes": nodes})
 
 
-def demo_spec(files: DemoFiles, name: str, author: str) -> dict[str, Any]:
+def demo_spec(files: DemoFiles, options: DemoOptions) -> dict[str, Any]:
     """The demo's run file as plain data."""
-    questions = [{"ask": "Who are you?", "expect": [name, author]}]
+    questions = [{"ask": "Who are you?", "expect": [options.name, options.author]}]
     questions += [{"ask": ask, "expect": [word]} for ask, word in dataset.STILL_KNOWN]
     return {
         KEY: {
@@ -109,14 +118,14 @@ def demo_spec(files: DemoFiles, name: str, author: str) -> dict[str, Any]:
                 "template": model.TEMPLATE,
             },
             "data": {"train": [str(files.rows)]},
-            "method": {"tuner": "lora", "lora": {"rank": 8, "alpha": 32, "dropout": 0.0}},
+            "method": {"tuner": options.tuner, "lora": {"rank": 8, "alpha": 32, "dropout": 0.0}},
             "training": {
                 "iterations": ITERATIONS,
                 "micro_batch_size": 4,
                 "global_batch_size": 8,
-                "learning_rate": 1e-3,
+                "learning_rate": LEARNING_RATES[options.tuner],
             },
-            "parallel": {"pipeline": 2},
+            "parallel": {"pipeline": options.nodes},
             "output": {"save_safetensors": False, "save_optimizer": True},
             "deploy": {"served_name": "smollm2-self-cognition"},
             "smoke": {"questions": questions, "max_tokens": 32},
@@ -135,9 +144,24 @@ def prepare(options: DemoOptions) -> tuple[DemoFiles, Fleet, RunSpec]:
             raise BadInputError(
                 Finding(f"{key}: one line of text", repr(value), f"--{key}", f"give a {key}")
             )
-    if options.device not in {"cpu", "gpu"}:
+    choices = (
+        ("device", options.device, ("cpu", "gpu")),
+        ("tuner", options.tuner, ("lora", "full")),
+    )
+    for key, value, known in choices:
+        if value not in known:
+            expected = f"{key}: {' or '.join(known)}"
+            raise BadInputError(
+                Finding(expected, repr(value), f"--{key}", f"use --{key} {known[0]}")
+            )
+    if options.nodes not in NODES:
         raise BadInputError(
-            Finding("device: cpu or gpu", repr(options.device), "--device", "use --device cpu")
+            Finding(
+                f"nodes: one of {', '.join(map(str, NODES))}, which divide the model's 30 layers",
+                str(options.nodes),
+                "--nodes",
+                "use --nodes 2",
+            )
         )
     files = DemoFiles(options.folder.resolve())
     try:
@@ -148,9 +172,9 @@ def prepare(options: DemoOptions) -> tuple[DemoFiles, Fleet, RunSpec]:
         ) from None
     model.write_checkpoint(files.model)
     dataset.write_rows(files.rows, options.name, options.author)
-    fleet = demo_fleet(files, options.device)
+    fleet = demo_fleet(files, options)
     files.fleet.write_text(fleet.to_yaml(), encoding="utf-8")
-    document = demo_spec(files, options.name, options.author)
+    document = demo_spec(files, options)
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     files.run.write_text(text, encoding="utf-8")
     return files, fleet, RunSpec.load(files.run)
