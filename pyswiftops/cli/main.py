@@ -123,10 +123,10 @@ def demo(
     name: Annotated[str, typer.Option(help="The name that the model learns.")] = "Swifty",
     author: Annotated[str, typer.Option(help="Who it says made it.")] = "the pyswiftops team",
     folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    *,
     device: Annotated[str, typer.Option(help="cpu, or gpu: one a node.")] = "cpu",
     tuner: Annotated[str, typer.Option(help="lora or full.")] = "lora",
     nodes: Annotated[int, typer.Option(help="How many logical nodes.")] = 2,
-    *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server running.")] = False,
 ) -> None:
     """Fine-tune a real 135M model on two logical nodes of this machine, serve it, ask it."""
