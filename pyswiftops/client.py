@@ -17,9 +17,10 @@ from pyswiftops.planner.plan import Plan, make_plan
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
-from pyswiftops.stages.catalog import CATALOG
+from pyswiftops.stages.catalog import CATALOG, stage_of
 from pyswiftops.stages.node import nodes_from_vars
-from pyswiftops.store import RunStore
+from pyswiftops.states import StageState
+from pyswiftops.store import RunStore, write_json
 
 ALL_STAGES = tuple(CATALOG)
 ALL_JOBS = tuple(job for stage in CATALOG.values() for job in stage.jobs)
@@ -89,8 +90,7 @@ class Client:
         joining = RunFolder(self.runs, run_id).state.exists()
         fixed = isinstance(spec.deploy.port, int) and not joining
         ports = [spec.deploy.port] if fixed else []
-        looked_for = {"run": spec.model_dump(mode="json"), "inputs_ports": ports}
-        result = self._look("validate", fleet, looked_for)
+        result = self._look("validate", fleet, {"inputs_ports": ports}, plan)
         inputs = result.data("inputs")
         findings = [Finding(**item) for data in inputs.values() for item in data["findings"]]
         unheard = [failure for failure in result.failures if failure.action != "inputs"]
@@ -107,6 +107,7 @@ class Client:
         plan: Plan,
         *,
         stages: Iterable[str] = ALL_STAGES,
+        again: bool = False,
         on_event: Callable[[Event], None] = lambda _event: None,
     ) -> RunResult:
         """Run exactly what ``plan`` holds; stages that have succeeded are not repeated.
@@ -114,6 +115,7 @@ class Client:
         Args:
             plan: From :meth:`plan`.
             stages: Which stages, by name.
+            again: Repeat those that have succeeded.
             on_event: Called for every event of the run.
 
         Raises:
@@ -135,7 +137,7 @@ class Client:
         store.create(plan)
         with store.driving():
             try:
-                Pipeline(plan, store, on_event).run(chosen)
+                Pipeline(plan, store, on_event, again=again).run(chosen)
             except (StageFailedError, KeyboardInterrupt):
                 self.stop(plan.run_id)
                 raise
@@ -177,15 +179,24 @@ class Client:
         if not result.ok:
             failure = result.failures[-1]
             raise StageFailedError("stop", failure.node, str(failure.data.get("msg", failure.data)))
-        ended = [item for item in result.results if item.action == "job"]
-        return [_job_status(item) for item in ended if item.data.get("changed")]
+        jobs_seen = [item for item in result.results if item.action == "job"]
+        ended = [_job_status(item) for item in jobs_seen if item.data.get("changed")]
+        for stage in {stage_of(job.job) for job in ended}:
+            self._store(run_id).update(stage, state=StageState.STOPPED.value)
+        return ended
 
     def _store(self, run_id: str) -> RunStore:
         return RunStore(RunFolder(self.runs, run_id))
 
-    def _look(self, playbook: str, fleet: Fleet, variables: Mapping[str, Any]) -> PlaybookResult:
-        """Run a playbook that changes nothing, leaving nothing behind on the controller."""
+    def _look(
+        self, playbook: str, fleet: Fleet, variables: Mapping[str, Any], plan: Plan | None = None
+    ) -> PlaybookResult:
+        """Run a playbook and leave nothing behind on the controller."""
         with tempfile.TemporaryDirectory(prefix="swiftops-") as folder:
+            if plan is not None:
+                file = Path(folder, "plan.json")
+                write_json(file, plan.to_dict())
+                variables = {**variables, "swiftops_plan_file": str(file)}
             inventory = Path(folder, "fleet.yml")
             inventory.write_text(fleet.to_yaml(), encoding="utf-8")
             forks = max(5, len(fleet.nodes))

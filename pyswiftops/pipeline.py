@@ -50,22 +50,37 @@ class Pipeline:
         plan: What to run.
         store: Where it is recorded.
         on_event: Called for every event, from one thread at a time.
+        again: Run stages that have succeeded once more.
     """
 
-    def __init__(self, plan: Plan, store: RunStore, on_event: Callable[[Event], None]) -> None:
-        self._plan, self._store, self._on_event = plan, store, on_event
+    def __init__(
+        self,
+        plan: Plan,
+        store: RunStore,
+        on_event: Callable[[Event], None],
+        *,
+        again: bool = False,
+    ) -> None:
+        self._plan, self._store, self._on_event, self._again = plan, store, on_event, again
         self._guard = threading.Lock()
         self._begin = time.monotonic()
         self._cancelled = threading.Event()
 
     def run(self, stages: tuple[str, ...]) -> None:
-        """Run ``stages`` that have not succeeded; those they wait for must be among them or done.
+        """Run ``stages`` that have not succeeded, in the order of what they wait for.
+
+        A stage does not wait for one that was not asked for: what that leaves must be there.
 
         Raises:
             StageFailedError: the first stage that failed; stages beside it are cancelled, and
                 their jobs are stopped.
         """
-        done = {name for name in CATALOG if self._store.stage_state(name) is StageState.SUCCEEDED}
+        done = {
+            name
+            for name in CATALOG
+            if self._store.stage_state(name) is StageState.SUCCEEDED
+            and not (self._again and name in stages)
+        }
         waiting = [CATALOG[name] for name in stages if name not in done]
         running: dict[Future[None], Stage] = {}
         failure: BaseException | None = None
@@ -147,9 +162,9 @@ class Pipeline:
             folder.fleet,
             folder.ansible(stage.name),
             {
-                "run": self._plan.spec.model_dump(mode="json"),
                 "swiftops_run_id": self._plan.run_id,
                 "swiftops_plan_file": str(folder.plan.resolve()),
+                "stage_job_again": self._again,
             },
             forks=max(5, len(self._plan.fleet.nodes)),
             on_result=on_result,

@@ -33,6 +33,11 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def run_spec(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The run as given with ``-e @run.yml``, validated, with defaults and absolute paths."""
+    return commands.run_spec(run).model_dump(mode="json")
+
+
 def run_paths(root: str, run_id: str) -> dict[str, str]:
     """The run's files on a node, by name."""
     paths = NodePaths(str(root), str(run_id))
@@ -115,5 +120,6 @@ class FilterModule:
             "pick": pick,
             "pull_source": pull_source,
             "run_paths": run_paths,
+            "run_spec": _checked(run_spec),
             "stage_commands": _checked(commands.stage_commands),
         }

@@ -296,7 +296,9 @@ class Fate(threading.Thread):
         else:
             if known == Kind.PEER_FAILED.value:  # it passes on what it heard from the hub
                 node = str(reason.get("node"))
-            self._judge(Kind.PEER_FAILED, node, f"node {node} failed: {reason.get('detail')}")
+            hung = Kind.HUNG.value in (known, reason.get("cause"))
+            detail = f"node {node} failed: {reason.get('detail')}"
+            self._judge(Kind.PEER_FAILED, node, detail, cause=Kind.HUNG if hung else None)
 
     def _drop(self, wire: Wire) -> None:
         self._strangers.pop(wire, None)
@@ -334,13 +336,15 @@ class Fate(threading.Thread):
             f"{self._hub.host}:{self._hub.port} within {self._settings.join_timeout:g} s"
         )
 
-    def _judge(self, kind: Kind, node: str, detail: str) -> None:
+    def _judge(self, kind: Kind, node: str, detail: str, *, cause: Kind | None = None) -> None:
         """Keep the first failure of the job: this node's own or another's."""
         with self._mutex:
             failed = self._word is not None and self._word["state"] != State.SUCCEEDED.value
             if failed or self._verdict is not None:
                 return
             reason = {"kind": kind.value, "detail": detail, "node": node}
+            if cause is not None:
+                reason["cause"] = cause.value
             self._verdict = {**reason, "at": round(time.time(), 3)}
         self._wake()
 

@@ -31,17 +31,22 @@ __all__ = ["JobError", "Wanted", "perform", "read", "start", "stop", "wait"]
 START_SECONDS = 10.0
 _PACKAGE = "swiftops_supervisor"
 _SHIPPED = (
+    "hang",
     "heartbeat",
     "isolation",
     "job_state",
     "launch",
     "process_tree",
+    "progress",
     "shared_memory",
     "supervisor",
     "wire",
 )
 _MAIN = f"import sys\n\nfrom {_PACKAGE}.supervisor import main\n\nmain(sys.argv[1:])\n"
-_INHERITED = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH")
+_INHERITED = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|CUDA_HOME|CUDA_PATH"
+    r"|(NCCL|NVSHMEM|TORCH_SYMM_MEM)_\w+"  # what a machine sets for its interconnect holds for jobs
+)
 _NAME = re.compile(r"[^\s/\0]+")
 _LISTS = ("path", "make_directories", "hide", "peers")
 
@@ -53,6 +58,7 @@ class Request(NamedTuple):
     values: dict[str, Any]
     make_directories: list[str]
     files: dict[str, str]
+    again: bool
 
     @property
     def argv(self) -> list[str]:
@@ -95,11 +101,13 @@ def request_of(params: Mapping[str, Any]) -> Request:
         "env": dict(params["env"] or {}),
         "secret_env": dict(params["secret_env"] or {}),
         "token": params["token"] or "",
+        "hang_timeout": params.get("hang_timeout") or 0,
+        "progress_file": params.get("progress_file"),
     }
     files = {str(path): str(text) for path, text in (params["files"] or {}).items()}
     for path in files:
         _absolute("files", path)
-    return Request(directory, values, lists["make_directories"], files)
+    return Request(directory, values, lists["make_directories"], files, bool(params["again"]))
 
 
 def _absolute(name: str, path: str) -> None:
@@ -211,6 +219,8 @@ def _is_there(folder: JobFolder, view: View, request: Request) -> bool:
                 f"{request.values[name]!r}; give each run, stage and node a folder of its own"
             )
     if view.state not in (State.STARTING, State.RUNNING, State.SUCCEEDED):
+        return False
+    if view.state is State.SUCCEEDED and request.again:
         return False
     if recorded["argv"] != request.argv:
         done = "has succeeded" if view.state is State.SUCCEEDED else "is running"

@@ -48,11 +48,13 @@ class Kind(str, Enum):  # noqa: UP042 (as above)
     JOIN_TIMEOUT = "join_timeout"
     START_FAILED = "start_failed"
     ISOLATION = "isolation"
+    HUNG = "hung"
     LOST = "lost"
 
 
 Reason = dict[str, Any]
-"""`{kind, detail, node, at}`; `at` is in seconds since the epoch, by that node's clock."""
+"""`{kind, detail, node, at}`; `at` is in seconds since the epoch, by that node's clock.
+`cause` is `hung` beside kind `peer_failed` when that is why the other node failed."""
 
 
 def observed(recorded: str | None, *, supervised: bool) -> State:
@@ -107,6 +109,7 @@ class JobFolder:
         self.log = self.path / "log"
         self.supervisor_log = self.path / "supervisor.log"
         self.program = self.path / "supervisor.pyz"
+        self.stacks = self.path / "stacks"
 
     def attempts(self) -> list[int]:
         """Return the numbers of the earlier attempts that are kept, ascending."""

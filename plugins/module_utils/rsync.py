@@ -136,7 +136,7 @@ def _run(remote: Remote, staging: Path, names: Sequence[str], bwlimit: str | Non
     if shutil.which("rsync") is None:
         raise transfer.PullError(
             f"expected rsync on {os.uname().nodename}, found none. Install it there and on "
-            f"{remote.host}: ansible-playbook pyswiftops.fleet.site --tags packages"
+            f"{remote.host}: apt-get install rsync"
         )
     done = subprocess.run(
         command(remote, staging, bwlimit),

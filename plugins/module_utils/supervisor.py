@@ -20,7 +20,7 @@ import sys
 import time
 from typing import Any
 
-from . import isolation, launch, process_tree, shared_memory
+from . import hang, isolation, launch, process_tree, shared_memory
 from .heartbeat import Fate, Peer, Settings
 from .job_state import JobFolder, Kind, Reason, State, of_exit, of_kind, read_json, write_json
 
@@ -50,6 +50,7 @@ class Supervisor:
         self._segments_before = shared_memory.existing()
         self._sampled_at = self._segments_at = 0.0
         self._fate: Fate | None = None
+        self._hang = hang.Watch(float(request["hang_timeout"]), request["progress_file"])
         self._written: dict[str, Any] = {}
         self._status: dict[str, Any] = {
             "version": 1,
@@ -157,6 +158,8 @@ class Supervisor:
                 return self._because(Kind.STOPPED, "was asked to stop")
             verdict = self._fate.verdict() if self._fate is not None else None
             if verdict is not None:
+                if verdict.get("cause") == Kind.HUNG.value:
+                    self._record_stacks()
                 return of_kind(Kind(verdict["kind"])), verdict
             opened = self._sample()
             if opened is not None:
@@ -165,7 +168,15 @@ class Supervisor:
                     f"process {opened.pid} has {opened.path} open, which belongs to another "
                     f"node; a job may only use the paths of its own node",
                 )
+            hung = self._hang.verdict(self._living)
+            if hung is not None:
+                return self._because(Kind.HUNG, f"{hung}; {self._record_stacks()}")
             asked = self._wait(SAMPLE_SECONDS)
+
+    def _record_stacks(self) -> str:
+        """Write down what the tree's Python processes are doing; return where, or why not."""
+        folders = [*self._request["path"], os.environ.get("PATH", os.defpath)]
+        return hang.record_stacks(self._living(), ":".join(folders), self._folder.stacks)
 
     def _because(self, kind: Kind, detail: str) -> tuple[State, Reason]:
         node = self._request["node"]

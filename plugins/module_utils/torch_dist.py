@@ -29,7 +29,7 @@ METADATA_JSON = "metadata.json"
 COMMON = "common.pt"
 
 REMEDY = (
-    "run the gather stage again: swiftops run --only gather, or "
+    "run the gather stage again: swiftops run --only gather --again, or "
     "ansible-playbook pyswiftops.fleet.stages.gather"
 )
 

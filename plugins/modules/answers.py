@@ -73,12 +73,12 @@ def main() -> None:
     except (OSError, ValueError, LookupError, StopIteration) as problem:
         module.fail_json(
             msg=f"expected: answers of swift infer as JSON lines; found: {problem!r}; "
-            f"where: {path}; remedy: run the infer stage again"
+            f"where: {path}; remedy: swiftops run --only infer --again"
         )
     if [item["ask"] for item in answers] != [item["ask"] for item in others]:
         module.fail_json(
             msg=f"expected: answers to the same questions; found: {len(answers)} and "
-            f"{len(others)}; where: {path} and {same_as}; remedy: run the infer stage again"
+            f"{len(others)}; where: {path} and {same_as}; remedy: swiftops run --only infer --again"
         )
     for mine, other in zip(answers, others):  # noqa: B905 the node's Python may be 3.9
         if mine["answer"] != other["answer"]:

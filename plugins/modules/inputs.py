@@ -9,7 +9,7 @@ module: inputs
 short_description: Look at a run's inputs on a node, changing nothing
 description:
   - Reads the model's C(config.json), checks every training row, looks whether the node's root can
-    be written and whether ports are free.
+    be written, which ms-swift is installed and whether ports are free.
   - Never fails for what it finds; the findings say what was expected, found, where and the remedy.
 options:
   model:
@@ -25,6 +25,12 @@ options:
     description: The node's own directory; it may not exist yet.
     type: path
     required: true
+  python:
+    description: The Python that ms-swift is installed in; not looked at where this is left out.
+    type: path
+  line:
+    description: The release line that it must be, for instance 4.6.
+    type: str
   address:
     description: Address that O(ports) must be free on.
     type: str
@@ -68,6 +74,7 @@ rows:
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -144,6 +151,22 @@ def look_at_root(root: str) -> list:
     return [finding("a root that the node can write", f"{above} is {what}", root, remedy)]
 
 
+def look_at_line(python: str, line: str) -> list:
+    """Whether ms-swift of the release line is installed; importing it would take 10 s."""
+    ask = "from importlib.metadata import version; print(version('ms-swift'))"
+    try:
+        done = subprocess.run(
+            [python, "-c", ask], capture_output=True, text=True, check=False, timeout=60
+        )
+        found = done.stdout.strip() or "none"
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        found = str(problem)
+    if found.startswith(f"{line}."):
+        return []
+    remedy = "name the right Python (python) or release line (line) in the fleet file"
+    return [finding(f"ms-swift {line}", found, python, remedy)]
+
+
 def look_at_port(address: str, port: int) -> list:
     """Whether a port can be bound."""
     try:
@@ -161,6 +184,8 @@ def main() -> None:
             "model": {"type": "path", "required": True},
             "datasets": {"type": "list", "elements": "path", "default": []},
             "root": {"type": "path", "required": True},
+            "python": {"type": "path"},
+            "line": {"type": "str"},
             "address": {"type": "str", "default": "127.0.0.1"},
             "ports": {"type": "list", "elements": "int", "default": []},
         },
@@ -173,6 +198,8 @@ def main() -> None:
         total += rows
         findings += problems
     findings += look_at_root(module.params["root"])
+    if module.params["python"]:
+        findings += look_at_line(module.params["python"], str(module.params["line"]))
     for port in module.params["ports"]:
         findings += look_at_port(module.params["address"], port)
     module.exit_json(changed=False, findings=findings, model=sizes, rows=total)

@@ -47,7 +47,9 @@ options:
   env:
     description:
       - Environment variables. Of the environment that Ansible finds on the node only PATH, HOME,
-        USER, LOGNAME, SHELL, LANG, LC_*, TZ, TMPDIR and LD_LIBRARY_PATH reach the job.
+        USER, LOGNAME, SHELL, LANG, LC_*, TZ, TMPDIR, LD_LIBRARY_PATH, CUDA_HOME and CUDA_PATH
+        reach the job, and what the machine sets for its interconnect, which is NCCL_*, NVSHMEM_*
+        and TORCH_SYMM_MEM_*.
     type: dict
     default: {}
   secret_env:
@@ -62,6 +64,10 @@ options:
   cwd:
     description: The folder to run in, made if it is missing; the job's folder if left out.
     type: path
+  again:
+    description: For C(started), start a job that has succeeded once more.
+    type: bool
+    default: false
   make_directories:
     description: Folders to make first, mode 0755.
     type: list
@@ -120,6 +126,14 @@ options:
     description: Seconds that a peer may take to join.
     type: float
     default: 120
+  hang_timeout:
+    description:
+      - Seconds without a new line in O(progress_file) after which the job counts as hung and is
+        stopped everywhere; until the first line ten minutes more. A process that stays stopped
+        (SIGSTOP) for half of it, or for 30 seconds if that is less, is a hang too.
+      - C(0) is never. Saving a checkpoint and evaluating log no step, so leave time for them.
+    type: float
+    default: 0
   grace:
     description:
       - For C(stopped), seconds between SIGTERM and SIGKILL where the supervisor is dead. What the
@@ -195,9 +209,9 @@ signal:
 reason:
   description:
     - Why the job ended other than by success. C(kind) is one of C(exited), C(signal), C(stopped),
-      C(peer_failed), C(peer_silent), C(join_timeout), C(start_failed), C(isolation), C(lost);
-      C(detail) is a sentence; C(node) is where it began; C(at) is the time there, in seconds since
-      the epoch.
+      C(hung), C(peer_failed), C(peer_silent), C(join_timeout), C(start_failed), C(isolation),
+      C(lost); C(detail) is a sentence; C(node) is where it began; C(at) is the time there, in
+      seconds since the epoch; C(cause) is C(hung) where another node hung.
   returned: always
   type: dict
 pid:
@@ -304,6 +318,7 @@ def arguments() -> dict[str, dict[str, object]]:
         "secret_env": {"type": "dict", "default": {}, "no_log": True},
         "path": paths,
         "cwd": {"type": "path"},
+        "again": {"type": "bool", "default": False},
         "make_directories": paths,
         "files": {"type": "dict", "default": {}},
         "hide": paths,
@@ -322,6 +337,7 @@ def arguments() -> dict[str, dict[str, object]]:
         "stop_grace": {"type": "float", "default": 10},
         "heartbeat_timeout": {"type": "float", "default": 8},
         "join_timeout": {"type": "float", "default": 120},
+        "hang_timeout": {"type": "float", "default": 0},
         "grace": {"type": "float"},
         "wait": {"type": "float", "default": 5},
         "since_step": {"type": "int"},

@@ -67,10 +67,12 @@ def run_command(
     runs: Runs = _RUNS,
     run_id: RunId = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this stage; repeatable.")] = None,
+    *,
+    again: Annotated[bool, typer.Option("--again", help="Repeat what has succeeded.")] = False,
 ) -> None:
     """Run the pipeline; stages that have succeeded are not repeated."""
     client, made = _plan(fleet, run, runs, run_id)
-    result = client.apply(made, stages=only or ALL_STAGES, on_event=show.print_event)
+    result = client.apply(made, stages=only or ALL_STAGES, again=again, on_event=show.print_event)
     show.out.print(show.stage_table(result.stages))
     show.out.print(f"run {result.run_id}: {result.folder}")
 
@@ -93,7 +95,7 @@ def status(run_id: Existing, runs: Runs = _RUNS, *, as_json: AsJson = False) -> 
 def logs(
     run_id: Existing,
     runs: Runs = _RUNS,
-    stage: Annotated[str | None, typer.Option(help="Only this job.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Only jobs whose names begin so.")] = None,
     node: Annotated[str | None, typer.Option(help="Only this node.")] = None,
     tail: Annotated[int, typer.Option(min=1, help="Lines of each log.")] = 50,
 ) -> None:
@@ -161,7 +163,10 @@ def root(
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 bad input, 70 our own fault."""
+    """Run the command line and exit: 0 done, 1 failed, 2 bad input, 70 our own fault.
+
+    130 after an interrupt, as shells count it.
+    """
     try:
         app()  # exits by itself: 0, or 2 for a wrong option
     except SwiftOpsError as problem:

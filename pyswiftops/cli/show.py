@@ -32,7 +32,7 @@ def event_line(event: Event) -> str:
         return f"{head} {escape(progress_text(data))} [dim]({event.node})[/dim]"
     if event.kind == FAILED:
         return f"{head} [red]{data.get('state', 'failed')}[/red]"
-    note = outcome_text(data.get("result", {}))
+    note = outcome_text(event.stage, data.get("result", {}))
     return f"{head} [green]done[/green] in {data['seconds']:.1f} s{escape(note)}"
 
 
@@ -48,11 +48,10 @@ def progress_text(data: Mapping[str, Any]) -> str:
     return "  ".join(parts)
 
 
-def outcome_text(outcome: Mapping[str, Any]) -> str:
+def outcome_text(stage: str, outcome: Mapping[str, Any]) -> str:
     """The line's end for a finished stage."""
-    values = outcome.get("values", {})
-    if "data.max_length" in values:
-        return f", max_length {values['data.max_length']} tokens"
+    if stage == "data" and "values" in outcome:
+        return f", max_length {outcome['values']['data.max_length']} tokens"
     if "bytes" in outcome:
         return f", {outcome['bytes'] / 1e6:.1f} MB moved, each file verified"
     return ""

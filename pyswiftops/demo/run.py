@@ -109,6 +109,8 @@ def demo_spec(files: DemoFiles, options: DemoOptions) -> dict[str, Any]:
     """The demo's run file as plain data."""
     questions = [{"ask": "Who are you?", "expect": [options.name, options.author]}]
     questions += [{"ask": ask, "expect": [word]} for ask, word in dataset.STILL_KNOWN]
+    # flash-attn, upstream's default, need not be installed: Transformer Engine takes what is there
+    on_gpu = {"extra_args": {"train": {"attention_backend": "auto"}}}
     return {
         KEY: {
             "name": RUN_ID,
@@ -129,6 +131,7 @@ def demo_spec(files: DemoFiles, options: DemoOptions) -> dict[str, Any]:
             "output": {"save_safetensors": False, "save_optimizer": True},
             "deploy": {"served_name": "smollm2-self-cognition"},
             "smoke": {"questions": questions, "max_tokens": 32},
+            **(on_gpu if options.device == "gpu" else {}),
         }
     }
 
@@ -228,7 +231,7 @@ def run_demo(options: DemoOptions, on_event: Callable[[Event], None]) -> DemoRes
     client = Client(files.runs)
     result = client.apply(client.plan(fleet, spec), on_event=on_event)
     argv = next(iter(result.stages["deploy"]["result"]["argv"].values()))
-    url = f"http://127.0.0.1:{argv[argv.index('--port') + 1]}/v1"
+    url = f"http://{spec.deploy.host}:{argv[argv.index('--port') + 1]}/v1"
     if not options.keep:
         client.stop(RUN_ID, jobs=["deploy"])
     return DemoResult(

@@ -148,6 +148,9 @@ class Fleet(Model):
                     f"an address for every node of runtime {self.runtime.value}; "
                     f"none for {', '.join(missing)}"
                 )
+            relative = [node.name for node in self.nodes if self.node_root(node)[0] != "/"]
+            if relative:
+                raise ValueError(f"absolute roots; not so on {', '.join(relative)}")
         if self.training_network is not None:
             network = ipaddress.ip_network(self.training_network, strict=False)
             for node in self.nodes:
@@ -199,13 +202,22 @@ class Fleet(Model):
             )
         fleet = validate(cls, document, str(path), FleetError)
         if fleet.runtime is Runtime.LOCAL:
-            root = (path.parent / Path(fleet.root).expanduser()).resolve()
-            shared = [
-                str((path.parent / Path(item).expanduser()).resolve())
-                for item in fleet.shared_paths
-            ]
-            fleet = fleet.model_copy(update={"root": str(root), "shared_paths": shared})
+            fleet = fleet._from_folder(path.parent)  # noqa: SLF001 its own class
         return fleet
+
+    def _from_folder(self, folder: Path) -> Fleet:
+        """The same fleet with its paths taken from ``folder``."""
+
+        def absolute(path: str) -> str:
+            return str((folder / Path(path).expanduser()).resolve())
+
+        nodes = [
+            node.model_copy(update={"root": absolute(node.root)}) if node.root else node
+            for node in self.nodes
+        ]
+        shared = [absolute(path) for path in self.shared_paths]
+        update = {"root": absolute(self.root), "shared_paths": shared, "nodes": nodes}
+        return self.model_copy(update=update)
 
     def to_yaml(self) -> str:
         """The fleet as a fleet file that Ansible reads, with absolute paths."""
@@ -280,7 +292,7 @@ class Fleet(Model):
         default_port = 2333 if self.runtime is Runtime.CONTAINER else 22
         arguments = ["-o ControlMaster=auto", "-o ControlPersist=300s", "-o ServerAliveInterval=15"]
         if ssh.proxy_jump:
-            arguments.append(f"-o ProxyJump={ssh.proxy_jump}")
+            arguments.append(f"-o ProxyJump={_quoted(ssh.proxy_jump)}")
         arguments += [f"-o {name}={_quoted(value)}" for name, value in ssh.options.items()]
         variables: dict[str, Any] = {
             "ansible_connection": "ssh",

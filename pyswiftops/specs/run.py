@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,12 @@ from pyswiftops.specs.document import Model, read_yaml, validate
 KEY = "run"
 Scalar = str | int | float | bool
 STAGES_WITH_EXTRA_ARGS = ("convert", "train", "export", "infer", "deploy")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OURS = re.compile(
+    r"(MASTER_(ADDR|PORT)|NNODES|NODE_RANK|NPROC_PER_NODE|(LOCAL_)?(RANK|WORLD_SIZE)"
+    r"|CUDA_VISIBLE_DEVICES|PATH|HOME|TMPDIR|HF_HOME|MODELSCOPE_CACHE|SWIFTOPS_.*)"
+)
+_SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY)(_|$)", re.IGNORECASE)
 
 
 class ModelSource(Model):
@@ -74,6 +81,36 @@ class Training(Model):
     log_every: int = Field(default=1, ge=1, description="Steps.")
     seed: int = Field(default=42)
     recompute: Literal["selective", "full", "none"] = Field(default="selective")
+    hang_timeout: float = Field(
+        default=1800,
+        ge=0,
+        description="Seconds without a logged step after which the job counts as hung; 0: never.",
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict, description="More environment variables of training, e.g. NCCL_*."
+    )
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _numbers_are_text(cls, env: Any) -> Any:
+        if not isinstance(env, dict):
+            return env
+        numbers = (int, float)
+        return {
+            name: str(value) if type(value) in numbers else value for name, value in env.items()
+        }
+
+    @field_validator("env")
+    @classmethod
+    def _variables_may_be_set(cls, env: dict[str, str]) -> dict[str, str]:
+        for name, value in env.items():
+            if not _VARIABLE.fullmatch(name) or "\0" in value:
+                raise ValueError(f"names of environment variables; {name!r} is none")
+            if _OURS.fullmatch(name):
+                raise ValueError(f"variables that the launch does not set itself; {name} is set")
+            if _SECRET.search(name):
+                raise ValueError(f"no secrets in a run file, which is kept; {name} looks like one")
+        return env
 
     @model_validator(mode="after")
     def _one_length(self) -> Training:
@@ -123,7 +160,7 @@ class Deploy(Model):
     @field_validator("host")
     @classmethod
     def _loopback(cls, host: str) -> str:
-        if host not in {"127.0.0.1", "::1", "localhost"}:
+        if host not in {"127.0.0.1", "localhost"}:
             raise ValueError("a loopback address: this version serves without an API key")
         return host
 
@@ -147,7 +184,11 @@ class Question(Model):
 class Smoke(Model):
     """What the deployed model must answer, greedily decoded."""
 
-    questions: list[Question] = Field(default_factory=list)
+    questions: list[Question] = Field(
+        default_factory=lambda: [Question(ask="What is the capital of France?")],
+        min_length=1,
+        description="Asked of the base, the converted and the deployed model.",
+    )
     max_tokens: int = Field(default=48, ge=1)
 
 

@@ -48,6 +48,7 @@ class Command:
         hide: Paths the process must not be able to read.
         progress_file: Where upstream logs its training steps, if this node is the one.
         fate: Whether the nodes of this job stop together.
+        hang_timeout: Seconds without progress after which the job counts as hung; 0: never.
     """
 
     job: str
@@ -61,6 +62,7 @@ class Command:
     hide: tuple[str, ...] = ()
     progress_file: str | None = None
     fate: bool = False
+    hang_timeout: float = 0
 
     def bind(self, values: Mapping[str, Any]) -> Command:
         """Replace every late value.

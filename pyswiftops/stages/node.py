@@ -11,6 +11,7 @@ from pyswiftops.errors import Finding, FleetError
 from pyswiftops.paths import NodePaths
 
 REQUIRED = (
+    "swiftops_line",
     "swiftops_rank",
     "swiftops_root",
     "swiftops_python",
@@ -80,7 +81,7 @@ class NodeFacts:
             device=device,
             gpus=() if device == "cpu" else gpus,
             cpu_threads=int(variables.get("swiftops_cpu_threads") or 1),
-            line=str(variables.get("swiftops_line", "4.6")),
+            line=str(variables["swiftops_line"]),
             hidden=tuple(str(path) for path in variables.get("swiftops_hidden_paths") or ()),
         )
 
@@ -95,23 +96,20 @@ class NodeFacts:
 
 
 def nodes_from_vars(variables: Mapping[str, Mapping[str, Any]]) -> tuple[NodeFacts, ...]:
-    """All nodes in rank order.
+    """All nodes; they must be listed in rank order, as playbooks take the first for rank 0.
 
     Raises:
-        FleetError: a variable is missing, or ranks are not 0, 1, 2 ... each once.
+        FleetError: a variable is missing, or ranks are not 0, 1, 2 ... in the order of the list.
     """
-    nodes = sorted(
-        (NodeFacts.from_vars(name, values) for name, values in variables.items()),
-        key=lambda node: node.rank,
-    )
+    nodes = [NodeFacts.from_vars(name, values) for name, values in variables.items()]
     ranks = [node.rank for node in nodes]
     if ranks != list(range(len(nodes))):
         raise FleetError(
             Finding(
-                f"swiftops_rank 0 to {len(nodes) - 1}, each once",
+                f"swiftops_rank 0 to {len(nodes) - 1}, each once and in this order",
                 ", ".join(f"{node.name}: {node.rank}" for node in nodes) or "no nodes",
                 "the inventory's group swiftops_nodes",
-                "number the nodes from 0 in rank order",
+                "list the nodes in rank order, numbered from 0",
             )
         )
     return tuple(nodes)

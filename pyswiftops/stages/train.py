@@ -94,6 +94,7 @@ def train(context: Context) -> list[Command]:
         }
         if context.on_cpu:
             env["OMP_NUM_THREADS"] = str(node.cpu_threads)
+        env.update(context.spec.training.env)
         commands.append(
             context.command(
                 "train",
@@ -102,6 +103,7 @@ def train(context: Context) -> list[Command]:
                 env,
                 progress_file=paths.train_log if node is logger else None,
                 fate=True,
+                hang_timeout=context.spec.training.hang_timeout,
             )
         )
     return commands

@@ -190,7 +190,7 @@ def test_the_message_names_files_node_place_and_remedy(checkpoint: Path) -> None
         "checkpoint is not complete and cannot be exported: 1 of 8 shard files is missing: "
         f"__1_0.distcp (node-2's ranks write it). Expected in {place}: {', '.join(SHARDS)}. "
         f"Found: {', '.join(s for s in SHARDS if s != '__1_0.distcp')}. Remedy: run the gather "
-        "stage again: swiftops run --only gather, or ansible-playbook "
+        "stage again: swiftops run --only gather --again, or ansible-playbook "
         "pyswiftops.fleet.stages.gather"
     )
     assert "__1_0.distcp (rank 1 writes it)" in torch_dist.explain(found, "resume")

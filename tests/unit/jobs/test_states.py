@@ -72,6 +72,7 @@ GOOD: dict[str, Any] = {
     "node": "n1",
     "env": {},
     "secret_env": {},
+    "again": False,
     "path": [],
     "cwd": None,
     "make_directories": [],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,17 @@ def test_missing_empty_and_malformed_rows(run_module: RunModule, model: Path, ro
 def test_a_root_that_cannot_be_a_folder(run_module: RunModule, model: Path, rows: Path) -> None:
     result = look(run_module, model, rows, root=str(rows / "below a file"))
     assert "is not a folder" in said(result)
+
+
+def test_the_release_line_is_read_from_the_nodes_python(
+    run_module: RunModule, model: Path, rows: Path
+) -> None:
+    good = look(run_module, model, rows, python=sys.executable, line="4.6")
+    assert good["findings"] == []
+    other = look(run_module, model, rows, python=sys.executable, line="3.12")
+    assert '"expected": "ms-swift 3.12", "found": "4.6.0"' in said(other)
+    none = look(run_module, model, rows, python="/no/such/python", line="4.6")
+    assert "No such file" in said(none)
 
 
 def test_a_taken_port(run_module: RunModule, model: Path, rows: Path) -> None:

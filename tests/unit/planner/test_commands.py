@@ -58,7 +58,7 @@ def test_requests_hold_the_bound_values() -> None:
 def test_ranks_must_be_complete() -> None:
     variables = FLEET.host_vars()
     variables["node-2"]["swiftops_rank"] = 5
-    with pytest.raises(BadInputError, match="0 to 1, each once"):
+    with pytest.raises(BadInputError, match="0 to 1, each once and in this order"):
         commands.stage_commands(RUN, "train", "r", variables)
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+SLOW = pytest.mark.slow
+
 Edit = Callable[[dict[str, Any]], None]
 
 
@@ -81,6 +83,7 @@ def test_a_plan_prints_every_command_of_every_node(place: Place) -> None:
     assert not (place.folder / "nodes").exists()
 
 
+@pytest.mark.slow
 def test_a_plan_in_json_holds_the_same_commands(place: Place) -> None:
     data = json.loads(place.swiftops("plan", "--json").stdout)
     assert set(data["jobs"]["train"]) == {"node-1", "node-2"}
@@ -102,13 +105,24 @@ def _set(*path: str, value: Any) -> Edit:
         (_set("runtime", value="lokal"), None, "runtime: one of container, host, local"),
         (_set("line", value="9.9"), None, "line: one of 4.6"),
         (None, _set("modle", value={}), "did you mean 'model'?"),
-        (None, _set("model", "path", value="none"), "no such folder"),
+        pytest.param(
+            None, _set("model", "path", value="none"), "no such folder", marks=pytest.mark.slow
+        ),
         (None, _set("model", "path", value="."), "no config.json"),
-        (None, _set("data", "train", value=["none.jsonl"]), "no such file"),
+        pytest.param(
+            None,
+            _set("data", "train", value=["none.jsonl"]),
+            "no such file",
+            marks=pytest.mark.slow,
+        ),
         (None, _set("parallel", "pipeline", value=3), "on 2 ranks"),
-        (None, _set("parallel", value={"tensor": 2}), "9 attention heads"),
+        pytest.param(
+            None, _set("parallel", value={"tensor": 2}), "9 attention heads", marks=pytest.mark.slow
+        ),
         (None, _set("extra_args", value={"train": {"train_iter": 1}}), "'train_iters'?"),
-        (_set("root", value="rows.jsonl/x"), None, "is not a folder"),
+        pytest.param(
+            _set("root", value="rows.jsonl/x"), None, "is not a folder", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_bad_input_exits_2_and_changes_nothing(
@@ -137,11 +151,13 @@ def test_malformed_rows_name_file_and_line(place: Place) -> None:
     assert "malformed JSON" in done.stderr
 
 
+@pytest.mark.slow
 def test_empty_rows_are_refused(place: Place) -> None:
     (place.folder / "rows.jsonl").write_text("", encoding="utf-8")
     assert "an empty file" in place.swiftops("plan").stderr
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_refused(place: Place) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

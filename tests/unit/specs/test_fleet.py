@@ -78,7 +78,7 @@ def test_ssh_settings_become_connection_variables(tmp_path: Path) -> None:
     assert host["ansible_user"] == "ops"
     assert host["ansible_ssh_private_key_file"] == "/keys/id"
     assert host["ansible_pipelining"] is True
-    assert "-o ProxyJump=jump@bastion:2222" in host["ansible_ssh_args"]
+    assert "-o ProxyJump='jump@bastion:2222'" in host["ansible_ssh_args"]
     assert "-o UserKnownHostsFile='/a path/known_hosts'" in host["ansible_ssh_args"]
 
 
@@ -99,6 +99,16 @@ def test_a_written_fleet_reads_back_the_same(tmp_path: Path) -> None:
     again.write_text(fleet.to_yaml(), encoding="utf-8")
     assert again.read_text(encoding="utf-8").startswith("plugin: pyswiftops.fleet.fleet\n")
     assert Fleet.load(again) == fleet
+
+
+def test_roots_of_nodes_elsewhere_are_absolute(tmp_path: Path) -> None:
+    assert "not so on gpu-b, gpu-a" in refused(tmp_path, HOSTS + "root: relative\n")
+
+
+def test_a_local_nodes_root_is_taken_from_the_file(tmp_path: Path) -> None:
+    text = LOCAL.replace("name: node-2", "name: node-2\n    root: second")
+    hosts = load(tmp_path, text).host_vars()
+    assert hosts["node-2"]["swiftops_root"] == str(tmp_path / "second")
 
 
 def test_missing_file_says_so(tmp_path: Path) -> None:

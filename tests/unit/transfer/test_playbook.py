@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 COLLECTION = Path(__file__).resolve().parents[3]
 
 PLAY = """
@@ -37,6 +39,7 @@ PLAY = """
 """
 
 
+@pytest.mark.slow
 def test_a_playbook_gathers_a_folder(hostile_tree: Path, tmp_path: Path) -> None:
     link = tmp_path / "collections/ansible_collections/pyswiftops/fleet"
     link.parent.mkdir(parents=True)

@@ -1,0 +1,45 @@
+"""The committed flag inventory is what the installed release really takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyswiftops import matrix
+
+WALK = """
+import json, runpy, sys
+walk = runpy.run_path(sys.argv[1])["walk"]
+print("INVENTORY " + json.dumps(walk()))
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_inventory_equals_the_installed_argument_classes() -> None:
+    script = Path(__file__).with_name("inventory.py")
+    backend = [sys.executable, "-m", "pyswiftops.cpu_backend"]
+    done = subprocess.run(
+        [*backend, sys.executable, "-c", WALK, str(script)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("INVENTORY ")]
+    installed = {verb: frozenset(names) for verb, names in json.loads(line[10:]).items()}
+    assert matrix.flags("4.6") == installed
+
+
+def test_the_installed_release_is_the_one_of_the_row() -> None:
+    from importlib.metadata import version  # noqa: PLC0415
+
+    row = matrix.row("4.6")
+    assert version("ms-swift") == row.release
+    for name in ("mcore-bridge", "transformers", "peft", "trl"):
+        assert version(name) == row.packages[name].pin
