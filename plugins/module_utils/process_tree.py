@@ -214,6 +214,7 @@ def end_tree(
         else:
             for process in living - told:
                 send(process, signal.SIGTERM)
+                send(process, signal.SIGCONT)  # a stopped process hears nothing else
         told |= living
         time.sleep(POLL_SECONDS)
         between()

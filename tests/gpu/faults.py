@@ -57,14 +57,18 @@ def fault(demo: Demo, kind: str, victim: str, number: int) -> None:
         except StageFailedError as problem:
             caught.append(problem)
 
-    thread = threading.Thread(target=train)
+    thread = threading.Thread(target=train, daemon=True)
     thread.start()
     wait_for(lambda: len(demo.steps(kind)) > ENOUGH_STEPS, 300, "training steps")
     states = [demo.state(name, kind) for name in demo.names]
     tree = {pid for state in states for pid, _ in state["descendants"]}
-    ranks = {name: rank_of(demo.state(name, kind)) for name in demo.names}
+
+    def found() -> dict[str, int]:
+        ranks = {name: rank_of(demo.state(name, kind)) for name in demo.names}
+        return {name: pid for name, pid in ranks.items() if pid} if all(ranks.values()) else {}
+
+    ranks = wait_for(found, 10, "the ranks' processes")
     pid = ranks[victim]
-    assert pid is not None
     check_environment(pid)
     during = gpu_memory()
     os.kill(pid, number)
@@ -108,11 +112,15 @@ def fault(demo: Demo, kind: str, victim: str, number: int) -> None:
 def main() -> None:
     """Both faults, or those that are named."""
     demo = Demo(Path(sys.argv[1]))
-    chosen = sys.argv[2:] or ["kill", "stop"]
-    if "kill" in chosen:
-        fault(demo, "kill", demo.names[-1], signal.SIGKILL)
-    if "stop" in chosen:
-        fault(demo, "stop", demo.names[0], signal.SIGSTOP)
+    cases = {
+        "kill": (demo.names[-1], signal.SIGKILL),
+        "stop": (demo.names[0], signal.SIGSTOP),
+    }
+    for kind in sys.argv[2:] or cases:
+        try:
+            fault(demo, kind, *cases[kind])
+        finally:
+            demo.client.stop(kind)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ NAMING_TAGS = (
     "|peer_type_guid|host_id|chassis_physical_slot_number|rack_guid|slot_number|tray_index"
 )
 
+EXAMPLES = ("192.0.2", "198.51.100", "203.0.113")  # RFC 5737
+
 
 class Scrubber:
     """Replaces names by made-up ones, the same name always by the same."""
@@ -71,7 +73,10 @@ class Scrubber:
         line = found.string[found.string.rfind("\n", 0, found.start()) + 1 : found.start()]
         if re.search(r"(version|driver|vbios|cuda|cudnn)[^,]*$", line, re.IGNORECASE):
             return found[0]  # a version of four numbers
-        return self._alias("ip", found[0], "192.0.2.{}")
+        network, _, last = found[0].rpartition(".")
+        known = self._seen.setdefault("network", {})
+        alias = known.setdefault(network, EXAMPLES[min(len(known), len(EXAMPLES) - 1)])
+        return f"{alias}.{last}"
 
 
 def main() -> None:

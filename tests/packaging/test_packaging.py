@@ -130,6 +130,7 @@ def test_a_hand_written_inventory_works_as_well(programs: Path, elsewhere: Path)
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "swiftops_device": "cpu",
+            "swiftops_line": "4.6",
             "swiftops_rank": number - 1,
             "swiftops_root": str(elsewhere / "nodes" / f"node-{number}"),
             "swiftops_python": "/venv/bin/python",
