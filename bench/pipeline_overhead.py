@@ -105,6 +105,16 @@ class ByHand:
         with self.timed("roundtrip"):
             self.run("roundtrip_export")
             self.run("roundtrip_infer")
+        with self.timed("compare"):
+            base, back = (
+                self.place(first, "infer") / f"{job}-answers.jsonl"
+                for job in ("infer", "roundtrip_infer")
+            )
+            answers = [
+                [json.loads(line)["response"] for line in path.open(encoding="utf-8")]
+                for path in (base, back)
+            ]
+            assert answers[0] == answers[1]
         with self.timed("train"):
             self.run("train")
         with self.timed("gather"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -109,4 +111,5 @@ def places(result: DemoResult) -> list[tuple[str, str]]:
 
 def stop_command(result: DemoResult) -> str:
     """The command that stops the demo's server."""
-    return f"swiftops stop {result.run.run_id} --runs {result.files.runs}"
+    program = Path(sys.executable).with_name("swiftops")
+    return f"{program} stop {result.run.run_id} --runs {result.files.runs}"

@@ -30,14 +30,19 @@ CATALOG: dict[str, Stage] = {
         Stage("infer", "asks the base model the smoke questions", jobs=("infer",)),
         Stage(
             "roundtrip",
-            "mcore -> HF untrained; must answer word for word as the base",
-            after=("convert", "infer"),
+            "mcore -> HF untrained, and asks it the same questions",
+            after=("convert",),
             jobs=("roundtrip_export", "roundtrip_infer"),
+        ),
+        Stage(
+            "compare",
+            "the converted model must answer word for word as the base",
+            after=("infer", "roundtrip"),
         ),
         Stage(
             "train",
             "megatron training on all nodes, each writing to its own root",
-            after=("data", "roundtrip"),
+            after=("data", "compare"),
             jobs=("train",),
         ),
         Stage(

@@ -45,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     folder = tmp_path_factory.mktemp("demo")
     files, fleet, spec = prepare(DemoOptions(NAME, AUTHOR, folder))
     demo = Trained(files, fleet, spec, Client(files.runs), [])
-    demo.apply("data", "convert", "infer", "roundtrip", "train")
+    demo.apply("data", "convert", "infer", "roundtrip", "compare", "train")
     yield demo
     clear(files)
 
