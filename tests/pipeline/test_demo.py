@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openai import OpenAI
@@ -70,7 +72,9 @@ def test_each_job_ran_exactly_what_was_planned(trained: Trained) -> None:
         assert ran == list(command.bind(values).argv)
 
 
-def test_a_nodes_job_cannot_read_the_other_nodes_root(trained: Trained) -> None:
+def test_a_nodes_job_cannot_read_the_other_nodes_root(
+    trained: Trained, run_module: Callable[..., dict[str, Any]]
+) -> None:
     """Seen from inside: a job on node-2 that lists node-1's root, caches included."""
     probe = (
         "import os, sys\n"
@@ -92,46 +96,13 @@ def test_a_nodes_job_cannot_read_the_other_nodes_root(trained: Trained) -> None:
     assert any(path.is_file() for path in Path(other).rglob("*"))
     env = {name: str(value) for name, value in command.env.items()}
     folder = trained.node(2) / "jobs" / "probe"
-    result = run_job(folder, ["python3", "-c", probe, own, other], env, list(command.hide))
+    job = {"directory": str(folder), "run_id": RUN_ID, "stage": "probe", "node": "node-2"}
+    argv = ["python3", "-c", probe, own, other]
+    run_module("job", state="started", argv=argv, env=env, hide=list(command.hide), **job)
+    result = run_module("job", state="finished", wait=30, **job)
     assert result["state"] == "succeeded", result
     if result["isolation"] != "opened_paths":
         assert (folder / "log").read_text(encoding="utf-8").strip() == "SEEN 0"
-
-
-def run_job(folder: Path, argv: list[str], env: dict[str, str], hide: list[str]) -> dict[str, str]:
-    """Start a job through the collection's own code and wait for it."""
-    from ansible_collections.pyswiftops.fleet.plugins.module_utils import (  # noqa: PLC0415
-        job_control,
-    )
-
-    defaults = {
-        "directory": str(folder),
-        "run_id": RUN_ID,
-        "stage": "probe",
-        "node": "node-2",
-        "argv": argv,
-        "env": env,
-        "secret_env": {},
-        "path": [],
-        "cwd": None,
-        "make_directories": [],
-        "files": {},
-        "hide": hide,
-        "isolation": "auto",
-        "peers": [],
-        "token": None,
-        "stop_grace": 5,
-        "heartbeat_timeout": 8,
-        "join_timeout": 20,
-        "tail": 20,
-        "progress_file": None,
-        "wait": 30,
-        "since_step": None,
-        "grace": None,
-    }
-    job_control.perform({**defaults, "state": "started"})
-    result: dict[str, str] = job_control.perform({**defaults, "state": "finished"})
-    return result
 
 
 def test_export_before_gather_is_refused_with_our_sentence(trained: Trained) -> None:
