@@ -21,6 +21,8 @@ def _export(context: Context, job: str, settings: dict[str, Any], extra: str) ->
     }
     flags = {**named(context.line.export, {**common, **settings}), **context.extra_args(extra)}
     env = {**context.environment(node, ranks=1), **context.launcher(node, (node,))}
+    if job != "export":  # it alone runs by itself
+        env |= context.threads(node)
     return [context.command(job, node, context.megatron("export", flags), env)]
 
 

@@ -75,6 +75,14 @@ class Context:
             del env["CUDA_VISIBLE_DEVICES"]
         return env
 
+    def threads(self, node: NodeFacts) -> dict[str, Word]:
+        """Threads of a job that shares the node's cores with others.
+
+        On CPU, torch would take all cores for each process, and OpenMP's waiting threads then
+        cost the others up to a third of their time.
+        """
+        return {"OMP_NUM_THREADS": str(node.cpu_threads)} if node.device == "cpu" else {}
+
     def launcher(self, node: NodeFacts, nodes: Sequence[NodeFacts]) -> dict[str, Word]:
         """Variables of torchrun, which ms-swift reads, for ``node`` among ``nodes``."""
         env: dict[str, Word] = {

@@ -25,7 +25,7 @@ def data(context: Context) -> list[Command]:
     }
     argv = ("python", "-m", "pyswiftops.data.lengths", *flag_words(flags))
     folders = (str(PurePosixPath(output).parent),)
-    env = context.environment(node, ranks=0)
+    env = {**context.environment(node, ranks=0), **context.threads(node)}
     return [context.command("data", node, argv, env, make_directories=folders)]
 
 
@@ -53,7 +53,7 @@ def _infer(context: Context, job: str, model: str) -> list[Command]:
         "stream": False,
     }
     flags = {**named(context.line.infer, settings), **context.extra_args("infer")}
-    env = context.environment(node, ranks=1)
+    env = {**context.environment(node, ranks=1), **context.threads(node)}
     files = {paths.questions(job): _questions(context)}
     return [context.command(job, node, context.swift("infer", flags), env, files=files)]
 

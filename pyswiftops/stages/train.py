@@ -89,11 +89,10 @@ def train(context: Context) -> list[Command]:
         }
         env = {
             **context.environment(node),
+            **context.threads(node),
             **context.launcher(node, context.nodes),
             "NPROC_PER_NODE": str(node.ranks),
         }
-        if context.on_cpu:
-            env["OMP_NUM_THREADS"] = str(node.cpu_threads)
         env.update(context.spec.training.env)
         commands.append(
             context.command(

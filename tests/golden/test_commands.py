@@ -62,6 +62,7 @@ FULL: dict[str, Any] = {
         "min_learning_rate": 1e-6,
         "save_every": 100,
         "recompute": "full",
+        "env": {"NCCL_IB_HCA": "mlx5_0,mlx5_1", "NCCL_SOCKET_IFNAME": "eth1"},
     },
     "parallel": {"tensor": 4, "pipeline": 2, "context": 2, "expert": 2, "sequence": True},
     "output": {"save_optimizer": False, "save_safetensors": True, "keep": 2},

@@ -100,3 +100,30 @@ def test_the_examples_are_valid(checkout: Path) -> None:
     findings = check_parallel(spec, 32, {"num_attention_heads": 28, "num_hidden_layers": 28})
     assert findings == []
     assert Fleet.load(checkout / "inventory" / "local" / "fleet.yml").device == "cpu"
+
+
+def test_training_may_have_variables_of_its_own(tmp_path: Path) -> None:
+    env = {"NCCL_P2P_DISABLE": 1, "NCCL_DEBUG": "INFO"}
+    spec = load(tmp_path, training={"iterations": 3, "env": env})
+    assert spec.training.env == {"NCCL_P2P_DISABLE": "1", "NCCL_DEBUG": "INFO"}
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"NODE_RANK": "1"}, "NODE_RANK is set"),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, "CUDA_VISIBLE_DEVICES is set"),
+        ({"A B": "1"}, "'A B' is none"),
+        ({"WANDB_API_KEY": "x"}, "no secrets in a run file"),
+        ({"HF_TOKEN": "x"}, "no secrets in a run file"),
+        ({"NCCL_DEBUG": True}, "NCCL_DEBUG"),
+    ],
+)
+def test_variables_that_cannot_be_set_are_refused(
+    tmp_path: Path, env: dict[str, Any], said: str
+) -> None:
+    assert said in refused(tmp_path, training={"iterations": 3, "env": env})
+
+
+def test_a_negative_hang_timeout_is_refused(tmp_path: Path) -> None:
+    assert "hang_timeout" in refused(tmp_path, training={"iterations": 3, "hang_timeout": -1})
