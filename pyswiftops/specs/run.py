@@ -84,7 +84,7 @@ class Training(Model):
     hang_timeout: float = Field(
         default=1800,
         ge=0,
-        description="Seconds without a logged step after which the job counts as hung; 0: never.",
+        description="Seconds that one step may take; longer, and the job is hung. 0: never.",
     )
     env: dict[str, str] = Field(
         default_factory=dict, description="More environment variables of training, e.g. NCCL_*."

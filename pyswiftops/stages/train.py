@@ -76,6 +76,7 @@ def train(context: Context) -> list[Command]:
     """The same argv on every node but for its own output folder; ranks differ by environment."""
     on_cpu = context.line.cpu_train if context.on_cpu else {}
     settings = _settings(context)
+    training = context.spec.training
     logger = context.first if context.row.checkpoint.log_on == "first" else context.last
     commands = []
     for node in context.nodes:
@@ -93,7 +94,7 @@ def train(context: Context) -> list[Command]:
             **context.launcher(node, context.nodes),
             "NPROC_PER_NODE": str(node.ranks),
         }
-        env.update(context.spec.training.env)
+        env.update(training.env)
         commands.append(
             context.command(
                 "train",
@@ -102,7 +103,7 @@ def train(context: Context) -> list[Command]:
                 env,
                 progress_file=paths.train_log if node is logger else None,
                 fate=True,
-                hang_timeout=context.spec.training.hang_timeout,
+                hang_timeout=training.hang_timeout * training.log_every,  # only logged steps show
             )
         )
     return commands

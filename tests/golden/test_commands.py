@@ -147,6 +147,14 @@ def test_nodes_differ_only_in_rank_and_in_their_own_folders() -> None:
     assert first.env["MASTER_PORT"] == Late("lease.master_port")
 
 
+def test_steps_that_are_not_logged_get_their_time_too() -> None:
+    fleet, run = CASES["lora-cpu"]
+    training = {**run["training"], "hang_timeout": 60, "log_every": 5}
+    spec = RunSpec.from_document({"run": {**run, "training": training}}, AT)
+    plan = make_plan(Fleet.from_document(fleet, AT), spec, "x")
+    assert {command.hang_timeout for command in plan.jobs["train"]} == {300}
+
+
 def test_every_job_of_the_catalog_has_a_renderer() -> None:
     assert set(RENDERERS) == set(plan_of("lora-cpu").jobs)
 
