@@ -98,6 +98,7 @@ def test_a_stopped_process_is_named_and_ended(node: Node) -> None:
     assert not node.alive(*pids)
 
 
+@pytest.mark.slow
 def test_a_job_without_progress_is_ended_and_its_stacks_are_kept(
     node: Node, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_job_without_progress_is_ended_and_its_stacks_are_kept(
     assert f"told: dump --nonblocking --pid {told['pid']}" in stacks.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1, 2])
 def test_all_nodes_stop_and_know_that_it_was_a_hang(
     make_node: Callable[[str], Node], port: int, victim: int

@@ -108,7 +108,7 @@ def _set(*path: str, value: Any) -> Edit:
         pytest.param(
             None, _set("model", "path", value="none"), "no such folder", marks=pytest.mark.slow
         ),
-        (None, _set("model", "path", value="."), "no config.json"),
+        pytest.param(None, _set("model", "path", value="."), "no config.json", marks=SLOW),
         pytest.param(
             None,
             _set("data", "train", value=["none.jsonl"]),
@@ -168,6 +168,7 @@ def test_a_taken_port_is_refused(place: Place) -> None:
     assert "port taken" in done.stderr
 
 
+@pytest.mark.slow
 def test_missing_files_and_unknown_runs_exit_2(place: Place) -> None:
     for arguments in (
         ("plan", "-i", "none.yml"),
