@@ -75,6 +75,8 @@ def test_one_killed_rank_stops_the_other_node_and_is_named(trained: Trained) -> 
     thread = threading.Thread(target=train)
     thread.start()
     victim = wait_for(lambda: all(map(rank_of, jobs)) and rank_of(jobs[1]), 60)
+    started = {pid for job in jobs for pid, _ in state(job)["descendants"]}
+    assert victim in started
     os.kill(victim, signal.SIGKILL)
     begin = time.monotonic()
     wait_for(lambda: state(jobs[0]).get("state") == "failed", 30)
@@ -86,7 +88,6 @@ def test_one_killed_rank_stops_the_other_node_and_is_named(trained: Trained) -> 
     assert "log on node-2" in problem.detail
     reason = state(jobs[0])["reason"]
     assert (reason["kind"], reason["node"]) == ("peer_failed", "node-2")
-    for job in jobs:
-        assert not [pid for pid, _ in state(job)["descendants"] if Path(f"/proc/{pid}").exists()]
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
     recorded = trained.client.load(RUN_ID).stages["train"]
     assert recorded["state"] == StageState.FAILED.value
