@@ -92,8 +92,10 @@ class Client:
         ports = [spec.deploy.port] if fixed else []
         result = self._look("validate", fleet, {"inputs_ports": ports}, plan)
         inputs = result.data("inputs")
-        findings = [Finding(**item) for data in inputs.values() for item in data["findings"]]
-        unheard = [failure for failure in result.failures if failure.action != "inputs"]
+        findings = [
+            Finding(**item) for data in inputs.values() for item in data.get("findings", ())
+        ]
+        unheard = [failure for failure in result.failures if "findings" not in failure.data]
         findings += [_unheard(failure) for failure in unheard]
         first = inputs.get(fleet.nodes[0].name, {})
         findings += check(plan.spec, nodes, first.get("model", {})) if not findings else []
