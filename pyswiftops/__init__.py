@@ -12,25 +12,71 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyswiftops.client import Client, RunResult
-    from pyswiftops.errors import SwiftOpsError
-    from pyswiftops.pipeline import Event
+    from pyswiftops.client import Client
+    from pyswiftops.errors import (
+        BadInputError,
+        Finding,
+        FleetError,
+        RunConflictError,
+        RunNotFoundError,
+        RunSpecError,
+        RunStoppedError,
+        StageFailedError,
+        SwiftOpsError,
+    )
+    from pyswiftops.events import Event, EventKind
     from pyswiftops.planner.plan import Plan
+    from pyswiftops.results import CommandResult, JobStatus, RunResult, RunSummary
     from pyswiftops.specs.fleet import Fleet
     from pyswiftops.specs.run import RunSpec
+    from pyswiftops.states import StageState
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BadInputError": "pyswiftops.errors",
     "Client": "pyswiftops.client",
-    "Event": "pyswiftops.pipeline",
+    "CommandResult": "pyswiftops.results",
+    "Event": "pyswiftops.events",
+    "EventKind": "pyswiftops.events",
+    "Finding": "pyswiftops.errors",
     "Fleet": "pyswiftops.specs.fleet",
+    "FleetError": "pyswiftops.errors",
+    "JobStatus": "pyswiftops.results",
     "Plan": "pyswiftops.planner.plan",
-    "RunResult": "pyswiftops.client",
+    "RunConflictError": "pyswiftops.errors",
+    "RunNotFoundError": "pyswiftops.errors",
+    "RunResult": "pyswiftops.results",
     "RunSpec": "pyswiftops.specs.run",
+    "RunSpecError": "pyswiftops.errors",
+    "RunStoppedError": "pyswiftops.errors",
+    "RunSummary": "pyswiftops.results",
+    "StageFailedError": "pyswiftops.errors",
+    "StageState": "pyswiftops.states",
     "SwiftOpsError": "pyswiftops.errors",
 }
-__all__ = ["Client", "Event", "Fleet", "Plan", "RunResult", "RunSpec", "SwiftOpsError"]
+__all__ = [
+    "BadInputError",
+    "Client",
+    "CommandResult",
+    "Event",
+    "EventKind",
+    "Finding",
+    "Fleet",
+    "FleetError",
+    "JobStatus",
+    "Plan",
+    "RunConflictError",
+    "RunNotFoundError",
+    "RunResult",
+    "RunSpec",
+    "RunSpecError",
+    "RunStoppedError",
+    "RunSummary",
+    "StageFailedError",
+    "StageState",
+    "SwiftOpsError",
+]
 
 
 def __getattr__(name: str) -> Any:

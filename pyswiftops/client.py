@@ -1,65 +1,52 @@
-"""The SDK: plan, apply, status, logs, stop."""
+"""The SDK: plan, apply, resume, status, logs, stop."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pyswiftops.errors import BadInputError, Finding, StageFailedError
+from pyswiftops.errors import (
+    BadInputError,
+    Finding,
+    RunConflictError,
+    RunStoppedError,
+    StageFailedError,
+    SwiftOpsError,
+)
+from pyswiftops.events import Event
 from pyswiftops.paths import RunFolder
-from pyswiftops.pipeline import Event, Pipeline
+from pyswiftops.pipeline import Pipeline
 from pyswiftops.planner.commands import check
 from pyswiftops.planner.plan import Plan, make_plan
+from pyswiftops.results import (
+    CommandResult,
+    JobStatus,
+    RunResult,
+    RunSummary,
+    command_result,
+    job_status,
+)
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
-from pyswiftops.stages.catalog import CATALOG, stage_of
+from pyswiftops.stages.catalog import CATALOG, select, stage_of
 from pyswiftops.stages.node import nodes_from_vars
 from pyswiftops.states import StageState
 from pyswiftops.store import RunStore, write_json
 
 ALL_STAGES = tuple(CATALOG)
 ALL_JOBS = tuple(job for stage in CATALOG.values() for job in stage.jobs)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended.
-
-    Attributes:
-        run_id: The run's id.
-        folder: The run's folder on the controller.
-        stages: stage -> what ``run.json`` holds of it: state, seconds, result.
-    """
-
-    run_id: str
-    folder: Path
-    stages: Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """A job as its node sees it.
-
-    Attributes:
-        job: The job's name.
-        node: The node.
-        state: absent, starting, running, succeeded, failed, stopped or lost.
-        detail: Why it ended as it did, or where it stands.
-        log: Path of its log on the node.
-        tail: Last lines of the log, where they were asked for.
-    """
-
-    job: str
-    node: str
-    state: str
-    detail: str = ""
-    log: str = ""
-    tail: tuple[str, ...] = ()
+ALIVE = frozenset({"starting", "running"})
+STOP_SECONDS = 120.0
+LOOK_SECONDS = 0.2
+COMMAND = "ansible.builtin.command"
 
 
 class Client:
@@ -67,10 +54,14 @@ class Client:
 
     Args:
         runs: Folder that holds the runs' folders.
+        on_output: Called with what ansible-playbook itself prints; it is quiet without.
     """
 
-    def __init__(self, runs: str | Path = "runs") -> None:
+    def __init__(
+        self, runs: str | Path = "runs", on_output: Callable[[str], None] | None = None
+    ) -> None:
         self.runs = Path(runs).resolve()
+        self._on_output = on_output
 
     def plan(self, fleet: Fleet, spec: RunSpec, run_id: str | None = None) -> Plan:
         """Check everything that can be known before a run, and render every command.
@@ -111,6 +102,7 @@ class Client:
         stages: Iterable[str] = ALL_STAGES,
         again: bool = False,
         on_event: Callable[[Event], None] = lambda _event: None,
+        cancelled: threading.Event | None = None,
     ) -> RunResult:
         """Run exactly what ``plan`` holds; stages that have succeeded are not repeated.
 
@@ -118,32 +110,176 @@ class Client:
             plan: From :meth:`plan`.
             stages: Which stages, by name.
             again: Repeat those that have succeeded.
-            on_event: Called for every event of the run.
+            on_event: Called for every event of the run, from one thread at a time.
+            cancelled: Set it, from any thread, to stop the run.
 
         Raises:
             BadInputError: an unknown stage, or the run id belongs to another plan.
+            RunConflictError: another controller drives the run.
             StageFailedError: a stage failed; what it started is stopped.
+            RunStoppedError: the run was asked to stop; what it started is stopped.
         """
-        chosen = tuple(stages)
-        unknown = [name for name in chosen if name not in CATALOG]
-        if unknown:
-            raise BadInputError(
-                Finding(
-                    f"stages: {', '.join(CATALOG)}",
-                    ", ".join(unknown),
-                    "stages",
-                    "name one of them",
-                )
-            )
+        chosen = select(stages)
         store = self._store(plan.run_id)
         store.create(plan)
-        with store.driving():
+        with store.driving(chosen):
+            pipeline = Pipeline(
+                plan,
+                store,
+                on_event,
+                again=again,
+                on_output=self._on_output,
+                cancelled=cancelled,
+            )
             try:
-                Pipeline(plan, store, on_event, again=again).run(chosen)
-            except (StageFailedError, KeyboardInterrupt):
-                self.stop(plan.run_id)
+                pipeline.run(chosen)
+            except (StageFailedError, RunStoppedError, KeyboardInterrupt):
+                self._stop_jobs(plan.run_id, ALL_JOBS)
                 raise
         return RunResult(plan.run_id, store.folder.root, store.load()["stages"])
+
+    async def apply_async(self, plan: Plan, **options: Any) -> RunResult:
+        """:meth:`apply` for asyncio; cancelling the task stops the run.
+
+        Args:
+            plan: From :meth:`plan`.
+            options: Those of :meth:`apply`; ``on_event`` is called from another thread.
+
+        Raises:
+            As :meth:`apply`.
+        """
+        cancelled = options.setdefault("cancelled", threading.Event())
+        work = asyncio.ensure_future(asyncio.to_thread(self.apply, plan, **options))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.wait([work])
+            raise
+
+    async def stream(self, plan: Plan, **options: Any) -> AsyncIterator[Event]:
+        """Apply a plan and yield its events as they come; leaving the loop stops the run.
+
+        Args:
+            plan: From :meth:`plan`.
+            options: Those of :meth:`apply`, but for ``on_event``.
+
+        Raises:
+            As :meth:`apply`, after the last event.
+        """
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+
+        def put(event: Event | None) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, event)
+
+        task = asyncio.ensure_future(self.apply_async(plan, on_event=put, **options))
+        task.add_done_callback(lambda _task: queue.put_nowait(None))
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+            await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+
+    def resume(
+        self,
+        run_id: str,
+        *,
+        on_event: Callable[[Event], None] = lambda _event: None,
+        cancelled: threading.Event | None = None,
+    ) -> RunResult:
+        """Go on with a run after its last finished stage, by the plan that it was made with.
+
+        Jobs that still run on the nodes are joined, not started again.
+
+        Args:
+            run_id: The run's id.
+            on_event: As for :meth:`apply`.
+            cancelled: As for :meth:`apply`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunConflictError: another controller drives it, or its plan cannot be read.
+            StageFailedError, RunStoppedError: as :meth:`apply`.
+        """
+        store = self._store(run_id)
+        plan = store.plan()
+        stages = store.load()["requested"] or ALL_STAGES
+        return self.apply(plan, stages=stages, on_event=on_event, cancelled=cancelled)
+
+    def events(self, run_id: str, *, follow: bool = False) -> Iterator[Event]:
+        """A run's events from the first on.
+
+        Args:
+            run_id: The run's id.
+            follow: Go on until the run ends or no controller drives it any more.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return self._store(run_id).events(follow=follow)
+
+    def list_runs(self) -> list[RunSummary]:
+        """All runs of the folder, the oldest first."""
+        return sorted(
+            (self._summary(path.parent.name) for path in self.runs.glob("*/run.json")),
+            key=lambda run: (run.created_at, run.run_id),
+        )
+
+    def _summary(self, run_id: str) -> RunSummary:
+        store = self._store(run_id)
+        try:
+            state = store.load()
+        except SwiftOpsError as problem:
+            return RunSummary(run_id, "unreadable", problem=str(problem))
+        stages = {name: str(item["state"]) for name, item in state["stages"].items()}
+        return RunSummary(
+            run_id=run_id,
+            state=str(state["state"]),
+            driven=store.driven(),
+            fleet=str(state["fleet"]),
+            created_at=float(state["created_at"]),
+            stages=stages,
+        )
+
+    def remove(self, run_id: str, *, nodes: bool = True) -> None:
+        """Remove a run: its folder here, and its files on the nodes.
+
+        Args:
+            run_id: The run's id.
+            nodes: Also remove ``<root>/runs/<run>`` on every node, checkpoints included.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunConflictError: a controller drives it, or one of its jobs is alive.
+            StageFailedError: a node could not be cleared; nothing is removed here then.
+        """
+        store = self._store(run_id)
+        store.load()
+        with store.driving(store.load()["requested"]):
+            if nodes:
+                self._remove_on_nodes(run_id)
+            shutil.rmtree(store.folder.root)
+
+    def _remove_on_nodes(self, run_id: str) -> None:
+        alive = [job for job in self.status(run_id) if job.state in ALIVE]
+        if alive:
+            raise RunConflictError(
+                Finding(
+                    "a run without living jobs",
+                    ", ".join(f"{job.job} on {job.node}" for job in alive),
+                    f"run {run_id}",
+                    f"stop it first: swiftops stop {run_id} --runs {self.runs}",
+                )
+            )
+        result = self._ask(run_id, "remove", ())
+        if not result.ok:
+            failure = result.failures[-1]
+            message = str(failure.data.get("msg", failure.data))
+            raise StageFailedError("remove", failure.node, message)
 
     def load(self, run_id: str) -> RunResult:
         """What is recorded of a run.
@@ -167,31 +303,79 @@ class Client:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        result = self._ask(run_id, "status", jobs, swiftops_tail=tail)
-        return [_job_status(item) for item in result.results if item.action == "job"]
+        return [job_status(item) for item in self._read_jobs(run_id, jobs, tail=tail)]
 
     def stop(self, run_id: str, jobs: Iterable[str] = ALL_JOBS) -> list[JobStatus]:
         """End a run's jobs on all nodes; returns those that were ended.
+
+        A controller that drives the run, in whatever process, stops too, if all jobs are meant.
 
         Raises:
             RunNotFoundError: there is no such run.
             StageFailedError: a node could not be reached, or a process would not end.
         """
+        chosen = tuple(jobs)
+        store = self._store(run_id)
+        store.load()
+        driven = set(chosen) >= set(ALL_JOBS) and store.driven()
+        if driven:
+            store.ask_to_stop()
+        ended = self._stop_jobs(run_id, chosen)
+        if not driven:
+            return ended
+        deadline = time.monotonic() + STOP_SECONDS
+        while store.driven():
+            if time.monotonic() > deadline:
+                detail = f"the controller that drives run {run_id} has not stopped"
+                raise StageFailedError("stop", "", detail)
+            time.sleep(LOOK_SECONDS)
+        return ended + self._stop_jobs(run_id, chosen)  # what it started in between
+
+    def _stop_jobs(self, run_id: str, jobs: Iterable[str]) -> list[JobStatus]:
         result = self._ask(run_id, "stop", jobs)
         if not result.ok:
             failure = result.failures[-1]
             raise StageFailedError("stop", failure.node, str(failure.data.get("msg", failure.data)))
         jobs_seen = [item for item in result.results if item.action == "job"]
-        ended = [_job_status(item) for item in jobs_seen if item.data.get("changed")]
+        ended = [job_status(item) for item in jobs_seen if item.data.get("changed")]
         for stage in {stage_of(job.job) for job in ended}:
             self._store(run_id).update(stage, state=StageState.STOPPED.value)
         return ended
+
+    def execute(self, fleet: Fleet, argv: Iterable[str]) -> list[CommandResult]:
+        """Run a command on every node, with the node's Python first on its PATH; no shell.
+
+        Args:
+            fleet: The machines.
+            argv: The command and its arguments.
+
+        Returns:
+            One result a node, in rank order.
+        """
+        words = list(argv)
+        if not words:
+            raise BadInputError(
+                Finding("a command", "none", "argv", "for instance: swiftops exec -- nvidia-smi")
+            )
+        variables = {"swiftops_argv": words}
+        result = self._look("execute", fleet, variables, keep=frozenset({COMMAND}))
+        found = {item.node: item for item in result.results}
+        return [command_result(node.name, found.get(node.name)) for node in fleet.nodes]
+
+    def _read_jobs(self, run_id: str, jobs: Iterable[str], *, tail: int = 0) -> list[ModuleResult]:
+        result = self._ask(run_id, "status", jobs, swiftops_tail=tail)
+        return [item for item in result.results if item.action == "job"]
 
     def _store(self, run_id: str) -> RunStore:
         return RunStore(RunFolder(self.runs, run_id))
 
     def _look(
-        self, playbook: str, fleet: Fleet, variables: Mapping[str, Any], plan: Plan | None = None
+        self,
+        playbook: str,
+        fleet: Fleet,
+        variables: Mapping[str, Any],
+        plan: Plan | None = None,
+        keep: frozenset[str] = frozenset(),
     ) -> PlaybookResult:
         """Run a playbook and leave nothing behind on the controller."""
         with tempfile.TemporaryDirectory(prefix="swiftops-") as folder:
@@ -202,7 +386,15 @@ class Client:
             inventory = Path(folder, "fleet.yml")
             inventory.write_text(fleet.to_yaml(), encoding="utf-8")
             forks = max(5, len(fleet.nodes))
-            return run_playbook(playbook, inventory, Path(folder, "a"), variables, forks=forks)
+            return run_playbook(
+                playbook,
+                inventory,
+                Path(folder, "a"),
+                variables,
+                forks=forks,
+                on_output=self._on_output,
+                keep=keep,
+            )
 
     def _ask(
         self, run_id: str, playbook: str, jobs: Iterable[str], **variables: Any
@@ -232,19 +424,3 @@ class Client:
 def _unheard(failure: ModuleResult) -> Finding:
     message = str(failure.data.get("msg", failure.data)).strip()
     return Finding("every node to answer", message, failure.node, "see docs/how-to/reach-nodes.md")
-
-
-def _job_status(item: ModuleResult) -> JobStatus:
-    data = item.data
-    progress = data.get("progress") or {}
-    detail = str((data.get("reason") or {}).get("detail") or "")
-    if not detail and progress:
-        detail = f"step {progress.get('step')} of {progress.get('total')}"
-    return JobStatus(
-        job=Path(str(data.get("directory", ""))).name,
-        node=item.node,
-        state=str(data.get("state", "")),
-        detail=detail,
-        log=str(data.get("log") or ""),
-        tail=tuple(str(line) for line in data.get("log_tail") or ()),
-    )

@@ -82,6 +82,10 @@ class RunConflictError(BadInputError):
     """The run id is taken by a run of another spec or fleet."""
 
 
+class RunStoppedError(SwiftOpsError):
+    """The run was asked to stop; what it had started is stopped."""
+
+
 class StageFailedError(SwiftOpsError):
     """A stage failed on the fleet.
 

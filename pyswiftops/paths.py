@@ -43,6 +43,16 @@ class RunFolder:
         """The plan: every command of every node."""
         return self.root / "plan.json"
 
+    @property
+    def events(self) -> Path:
+        """Everything that happened, one event a line."""
+        return self.root / "events.jsonl"
+
+    @property
+    def stop_request(self) -> Path:
+        """There while the controller that drives the run is asked to stop."""
+        return self.root / "stop"
+
     def ansible(self, stage: str) -> Path:
         """ansible-runner's private data folder of a stage."""
         return self.root / "ansible" / stage

@@ -7,40 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
-from pyswiftops.errors import StageFailedError
+from pyswiftops.errors import RunStoppedError, StageFailedError
+from pyswiftops.events import Event, EventKind
 from pyswiftops.planner.plan import Plan
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.stages.catalog import CATALOG, Stage
 from pyswiftops.states import StageState
 from pyswiftops.store import RunStore
 
-PROGRESS = "progress"
-STARTED = "stage_started"
-FINISHED = "stage_finished"
-FAILED = "stage_failed"
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened in a run.
-
-    Attributes:
-        kind: ``stage_started``, ``progress``, ``stage_finished`` or ``stage_failed``.
-        stage: The stage.
-        at: Seconds since the run was applied.
-        node: The node, where it is one.
-        data: ``progress``: step, total, loss, seconds_per_step, remaining; finished: the
-            stage's result and ``seconds``.
-    """
-
-    kind: str
-    stage: str
-    at: float
-    node: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
+LOOK_SECONDS = 0.5
 
 
 class Pipeline:
@@ -49,8 +27,10 @@ class Pipeline:
     Args:
         plan: What to run.
         store: Where it is recorded.
-        on_event: Called for every event, from one thread at a time.
+        on_event: Called for every event, from one thread at a time; it is recorded before.
         again: Run stages that have succeeded once more.
+        on_output: Called with what ansible-playbook itself prints.
+        cancelled: Set from outside to end the run.
     """
 
     def __init__(
@@ -60,11 +40,15 @@ class Pipeline:
         on_event: Callable[[Event], None],
         *,
         again: bool = False,
+        on_output: Callable[[str], None] | None = None,
+        cancelled: threading.Event | None = None,
     ) -> None:
         self._plan, self._store, self._on_event, self._again = plan, store, on_event, again
+        self._on_output = on_output
         self._guard = threading.Lock()
         self._begin = time.monotonic()
-        self._cancelled = threading.Event()
+        self._asked = cancelled or threading.Event()
+        self._failed = threading.Event()
 
     def run(self, stages: tuple[str, ...]) -> None:
         """Run ``stages`` that have not succeeded, in the order of what they wait for.
@@ -74,7 +58,20 @@ class Pipeline:
         Raises:
             StageFailedError: the first stage that failed; stages beside it are cancelled, and
                 their jobs are stopped.
+            RunStoppedError: the run was asked to stop.
         """
+        self._emit(EventKind.RUN_STARTED, "", {"run_id": self._plan.run_id, "stages": list(stages)})
+        try:
+            self._run(stages)
+        except (RunStoppedError, KeyboardInterrupt) as problem:
+            self._emit(EventKind.RUN_STOPPED, "", {"error": str(problem) or "interrupted"})
+            raise
+        except BaseException as problem:
+            self._emit(EventKind.RUN_FAILED, "", {"error": str(problem)})
+            raise
+        self._emit(EventKind.RUN_FINISHED, "", {"seconds": time.monotonic() - self._begin})
+
+    def _run(self, stages: tuple[str, ...]) -> None:
         done = {
             name
             for name in CATALOG
@@ -86,16 +83,16 @@ class Pipeline:
         failure: BaseException | None = None
         with ThreadPoolExecutor(max_workers=len(CATALOG)) as pool:
             while running or waiting:
-                ready = [] if failure else self._ready(waiting, done, set(stages))
-                for stage in ready:
+                held = failure is not None or self._is_cancelled()
+                for stage in [] if held else self._ready(waiting, done, set(stages)):
                     waiting.remove(stage)
                     running[pool.submit(self._stage, stage)] = stage
                 if not running:
                     break
                 try:
-                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    finished, _ = wait(running, LOOK_SECONDS, return_when=FIRST_COMPLETED)
                 except KeyboardInterrupt:
-                    self._cancelled.set()
+                    self._asked.set()
                     raise
                 for future in finished:
                     stage = running.pop(future)
@@ -104,9 +101,25 @@ class Pipeline:
                         done.add(stage.name)
                     elif failure is None:
                         failure = problem
-                        self._cancelled.set()
+                        self._failed.set()
         if failure is not None:
             raise failure
+        if waiting:
+            raise RunStoppedError(self._stopped_sentence())
+
+    def _is_cancelled(self) -> bool:
+        return self._asked.is_set() or self._failed.is_set() or self._store.asked_to_stop()
+
+    def _stopped_sentence(self) -> str:
+        run_id = self._plan.run_id
+        return f"run {run_id} was stopped\n{self._kept()}"
+
+    def _kept(self) -> str:
+        return (
+            f"kept: everything earlier stages left, and {self._store.folder.root}\n"
+            f"resume: swiftops resume {self._plan.run_id} --runs {self._store.folder.runs} "
+            "(finished stages are not repeated)"
+        )
 
     @staticmethod
     def _ready(waiting: list[Stage], done: set[str], asked: set[str]) -> list[Stage]:
@@ -117,26 +130,31 @@ class Pipeline:
             if all(name in done or name not in asked for name in stage.after)
         ]
 
-    def _emit(self, kind: str, stage: str, node: str = "", **data: Any) -> None:
+    def _emit(self, kind: EventKind, stage: str, data: Mapping[str, Any], node: str = "") -> None:
         with self._guard:
-            at = time.monotonic() - self._begin
-            self._on_event(Event(kind, stage, at, node, data))
+            event = Event(kind, stage, time.monotonic() - self._begin, node, data)
+            self._store.record(event)
+            self._on_event(event)
 
     def _stage(self, stage: Stage) -> None:
         begin = time.monotonic()
-        self._store.update(stage.name, state=StageState.RUNNING.value, started_at=time.time())
-        self._emit(STARTED, stage.name, what=stage.what)
+        self._store.update(
+            stage.name, state=StageState.RUNNING.value, started_at=time.time(), error=None
+        )
+        self._emit(EventKind.STAGE_STARTED, stage.name, {"what": stage.what})
         try:
             result = self._playbook(stage)
+            outcome = stage_outcome(result)
         except BaseException as problem:
-            state = StageState.STOPPED if self._cancelled.is_set() else StageState.FAILED
+            stopped = isinstance(problem, RunStoppedError) or self._failed.is_set()
+            state = StageState.STOPPED if stopped else StageState.FAILED
             self._end(stage, state, begin, error=str(problem))
-            self._emit(FAILED, stage.name, error=str(problem), state=state.value)
+            told = {"error": str(problem), "state": state.value}
+            self._emit(EventKind.STAGE_FAILED, stage.name, told)
             raise
-        outcome = stage_outcome(result)
         self._end(stage, StageState.SUCCEEDED, begin, result=outcome)
-        seconds = time.monotonic() - begin
-        self._emit(FINISHED, stage.name, seconds=seconds, result=outcome)
+        ended = {"seconds": time.monotonic() - begin, "result": outcome}
+        self._emit(EventKind.STAGE_FINISHED, stage.name, ended)
 
     def _end(self, stage: Stage, state: StageState, begin: float, **fields: Any) -> None:
         self._store.update(
@@ -148,14 +166,6 @@ class Pipeline:
         )
 
     def _playbook(self, stage: Stage) -> PlaybookResult:
-        shown: dict[str, Any] = {}
-
-        def on_result(result: ModuleResult) -> None:
-            progress = result.data.get("progress") if result.action == "job" else None
-            if progress and shown.get(result.node) != progress["step"]:
-                shown[result.node] = progress["step"]
-                self._emit(PROGRESS, stage.name, result.node, **progress)
-
         folder = self._store.folder
         result = run_playbook(
             f"stages.{stage.name}",
@@ -167,23 +177,24 @@ class Pipeline:
                 "stage_job_again": self._again,
             },
             forks=max(5, len(self._plan.fleet.nodes)),
-            on_result=on_result,
-            cancelled=self._cancelled.is_set,
+            on_result=NodeEvents(stage.name, self._emit).take,
+            on_output=self._on_output,
+            cancelled=self._is_cancelled,
         )
         if not result.ok:
             raise self._failure(stage, result)
         return result
 
-    def _failure(self, stage: Stage, result: PlaybookResult) -> StageFailedError:
-        kept = (
-            f"kept: everything earlier stages left, and {self._store.folder.root}\n"
-            f"resume: run the same command again; finished stages are not repeated"
-        )
-        if self._cancelled.is_set() and not result.failures:
-            return StageFailedError(stage.name, "", "stopped, as another stage failed", kept=kept)
+    def _failure(self, stage: Stage, result: PlaybookResult) -> StageFailedError | RunStoppedError:
+        if not result.failures and self._failed.is_set():
+            return StageFailedError(
+                stage.name, "", "stopped, as another stage failed", kept=self._kept()
+            )
+        if self._asked.is_set() or self._store.asked_to_stop():
+            return RunStoppedError(self._stopped_sentence())
         if not result.failures:
             detail = f"ansible-playbook ended without a failed task; see {result.stdout}"
-            return StageFailedError(stage.name, "", detail, kept=kept)
+            return StageFailedError(stage.name, "", detail, kept=self._kept())
         last = result.failures[-1]
         message = str(last.data.get("msg") or last.data.get("stderr") or last.data)
         try:
@@ -191,7 +202,56 @@ class Pipeline:
             node, detail = named["node"], named["detail"]
         except (ValueError, TypeError, KeyError):
             node, detail = last.node, message
-        return StageFailedError(stage.name, node, detail, kept=kept)
+        return StageFailedError(stage.name, node, detail, kept=self._kept())
+
+
+class NodeEvents:
+    """Turns what the module ``job`` returns, look by look, into events; each once.
+
+    Args:
+        stage: The stage that the looks belong to.
+        emit: Called with kind, stage, data and node.
+    """
+
+    def __init__(
+        self, stage: str, emit: Callable[[EventKind, str, Mapping[str, Any], str], None]
+    ) -> None:
+        self._stage, self._emit = stage, emit
+        self._seen: dict[tuple[str, str], Any] = {}
+        self._guard = threading.Lock()
+
+    def take(self, result: ModuleResult) -> None:
+        """Tell what is new in a result."""
+        if result.unreachable:
+            self._state(result.node, "", "unreachable", str(result.data.get("msg", "")))
+        if result.action != "job":
+            return
+        data = result.data
+        job = PurePosixPath(str(data.get("directory", ""))).name
+        if data.get("state"):
+            reason = data.get("reason") or {}
+            self._state(result.node, job, str(data["state"]), str(reason.get("detail") or ""))
+        progress = data.get("progress")
+        if progress and self._new("step", result.node, progress["step"]):
+            self._emit(EventKind.PROGRESS, self._stage, progress, result.node)
+        usage = data.get("usage")
+        if usage and self._new("usage", result.node, usage):
+            self._emit(EventKind.USAGE, self._stage, usage, result.node)
+        for alert in data.get("alerts") or ():
+            if self._new(f"alert {alert}", result.node, alert):
+                self._emit(EventKind.ALERT, self._stage, alert, result.node)
+
+    def _state(self, node: str, job: str, state: str, detail: str) -> None:
+        if self._new("state", node, (job, state)):
+            told = {"job": job, "state": state, "detail": detail}
+            self._emit(EventKind.NODE, self._stage, told, node)
+
+    def _new(self, what: str, node: str, value: Any) -> bool:
+        with self._guard:
+            if self._seen.get((what, node)) == value:
+                return False
+            self._seen[what, node] = value
+            return True
 
 
 def stage_outcome(result: PlaybookResult) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class ModuleResult:
         data: The result.
         failed: Whether the task failed.
         final: False for a look at a job that goes on.
+        unreachable: Whether the node could not be reached at all.
     """
 
     action: str
@@ -39,6 +40,7 @@ class ModuleResult:
     data: Mapping[str, Any]
     failed: bool
     final: bool = True
+    unreachable: bool = False
 
 
 @dataclass
@@ -88,7 +90,9 @@ def run_playbook(
     *,
     forks: int,
     on_result: Callable[[ModuleResult], None] = lambda _result: None,
+    on_output: Callable[[str], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    keep: frozenset[str] = frozenset(),
 ) -> PlaybookResult:
     """Run ``pyswiftops.fleet.<name>``.
 
@@ -100,13 +104,17 @@ def run_playbook(
             end, never through ansible-runner's artifacts.
         forks: Nodes that Ansible works on at once.
         on_result: Called for every module result as it comes.
+        on_output: Called with what ansible-playbook itself prints.
         cancelled: Asked now and then; True ends the playbook (jobs on nodes go on).
+        keep: Full names of other modules whose results are wanted as well.
     """
     (folder / "project").mkdir(parents=True, exist_ok=True)
     results: list[ModuleResult] = []
 
     def handle(event: Mapping[str, Any]) -> bool:
-        result = _module_result(event)
+        if on_output is not None and event.get("stdout"):
+            on_output(str(event["stdout"]))
+        result = _module_result(event, keep)
         if result is not None:
             results.append(result)
             on_result(result)
@@ -146,7 +154,9 @@ _EVENTS = {
 }
 
 
-def _module_result(event: Mapping[str, Any]) -> ModuleResult | None:
+def _module_result(
+    event: Mapping[str, Any], keep: frozenset[str] = frozenset()
+) -> ModuleResult | None:
     if event.get("event") not in _EVENTS:
         return None
     failed, final = _EVENTS[event["event"]]
@@ -154,7 +164,7 @@ def _module_result(event: Mapping[str, Any]) -> ModuleResult | None:
     action = str(data.get("task_action", ""))
     failed = failed and not data.get("ignore_errors")
     looped = "results" in (data.get("res") or {})  # its items came as events of their own
-    if looped or not (failed or action.startswith(_MODULE)):
+    if looped or not (failed or action.startswith(_MODULE) or action in keep):
         return None
     return ModuleResult(
         action=action.removeprefix(_MODULE),
@@ -163,4 +173,5 @@ def _module_result(event: Mapping[str, Any]) -> ModuleResult | None:
         data=data.get("res") or {},
         failed=failed,
         final=final,
+        unreachable=event["event"] == "runner_on_unreachable",
     )

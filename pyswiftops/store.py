@@ -5,19 +5,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from pyswiftops.errors import Finding, RunConflictError, RunNotFoundError
+from pyswiftops.events import RUN_ENDED, Event
+from pyswiftops.migrations import VERSION, migrate
 from pyswiftops.paths import RunFolder
 from pyswiftops.planner.plan import Plan
 from pyswiftops.states import StageState, run_state
 
-VERSION = 1
+FOLLOW_SECONDS = 0.2
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -70,19 +73,23 @@ class RunStore:
                 "digest": plan.digest,
                 "fleet": plan.fleet.name,
                 "created_at": time.time(),
+                "state": StageState.PENDING.value,
+                "controller": None,
+                "requested": [],
                 "stages": {},
             },
         )
 
     def load(self) -> dict[str, Any]:
-        """The state as it is on disk.
+        """The state as it is on disk, migrated to this version where an earlier one wrote it.
 
         Raises:
             RunNotFoundError: there is no such run.
+            RunConflictError: the file is none that this version can read.
         """
         try:
-            state: dict[str, Any] = json.loads(self.folder.state.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            text = self.folder.state.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
             known = sorted(path.parent.name for path in self.folder.runs.glob("*/run.json"))
             raise RunNotFoundError(
                 Finding(
@@ -92,16 +99,38 @@ class RunStore:
                     "name one of them, or the folder that holds it (--runs)",
                 )
             ) from None
-        if state["version"] != VERSION:
+        try:
+            state: dict[str, Any] = migrate(json.loads(text))
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
             raise RunConflictError(
                 Finding(
-                    f"run.json of version {VERSION}",
-                    f"version {state['version']}",
+                    f"run.json of version {VERSION} or an earlier one",
+                    str(problem),
                     str(self.folder.state),
                     "use the version of pyswiftops that made the run",
                 )
-            )
+            ) from None
         return state
+
+    def plan(self) -> Plan:
+        """The plan that was made for the run.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunConflictError: the file cannot be read as a plan of this version.
+        """
+        self.load()
+        try:
+            return Plan.from_dict(json.loads(self.folder.plan.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise RunConflictError(
+                Finding(
+                    "a plan of this version",
+                    str(problem),
+                    str(self.folder.plan),
+                    "plan anew under another id: swiftops run --run-id NEW",
+                )
+            ) from None
 
     def stage_state(self, stage: str) -> StageState:
         """Where a stage stands."""
@@ -117,26 +146,118 @@ class RunStore:
             state["state"] = run_state(states).value
             write_json(self.folder.state, state)
 
+    def record(self, event: Event) -> None:
+        """Append an event to ``events.jsonl``."""
+        with self._guard, self.folder.events.open("a", encoding="utf-8") as file:
+            file.write(event.line())
+
+    def events(self, *, follow: bool = False) -> Iterator[Event]:
+        """The run's events from the first on.
+
+        Args:
+            follow: Go on until the run has ended and no controller drives it.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        self.load()
+        last: Event | None = None
+        rest = ""
+        self.folder.events.touch()
+        with self.folder.events.open(encoding="utf-8", errors="replace") as file:
+            while True:
+                driven = self.driven()  # asked before reading: what it wrote last is then read
+                while chunk := file.readline():
+                    rest += chunk
+                    if not rest.endswith("\n"):
+                        continue
+                    event, rest = _event(rest), ""
+                    if event is not None:
+                        last = event
+                        yield event
+                over = last is not None and last.kind in RUN_ENDED
+                if not follow or not driven or over:
+                    return
+                time.sleep(FOLLOW_SECONDS)
+
+    def driven(self) -> bool:
+        """Whether a controller drives the run now."""
+        try:
+            with self.folder.lock.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def ask_to_stop(self) -> None:
+        """Ask the controller that drives the run to stop; it looks every few seconds."""
+        self.folder.stop_request.touch()
+
+    def asked_to_stop(self) -> bool:
+        """Whether somebody asked the controller to stop."""
+        return self.folder.stop_request.exists()
+
     @contextmanager
-    def driving(self) -> Iterator[None]:
+    def driving(self, requested: Iterable[str] = ()) -> Iterator[None]:
         """Hold the run's lock: one controller drives a run.
+
+        Args:
+            requested: The stages that were asked for; recorded, so that a resume asks for them.
 
         Raises:
             RunConflictError: another process holds it.
         """
-        with self.folder.lock.open("w", encoding="utf-8") as file:
+        with self.folder.lock.open("a", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RunConflictError(
-                    Finding(
-                        "one controller a run",
-                        "another process that drives this run",
-                        str(self.folder.lock),
-                        f"wait for it, or stop the run: swiftops stop {self.folder.run_id}",
-                    )
-                ) from None
-            yield
+                raise RunConflictError(self._taken()) from None
+            self.folder.stop_request.unlink(missing_ok=True)
+            self._end_torn_line()
+            me = {"host": socket.gethostname(), "pid": os.getpid(), "started_at": time.time()}
+            self._set(controller=me, requested=list(requested))
+            try:
+                yield
+            finally:
+                self._set(controller=None)
+
+    def _set(self, **fields: Any) -> None:
+        with self._guard:
+            write_json(self.folder.state, {**self.load(), **fields})
+
+    def _end_torn_line(self) -> None:
+        """A killed controller may have left half a line, which no reader takes for an event."""
+        with self.folder.events.open("a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+
+    def _taken(self) -> Finding:
+        controller = self.load().get("controller") or {}
+        who = (
+            f"process {controller['pid']} on {controller['host']} drives this run"
+            if controller
+            else "another process that drives this run"
+        )
+        run_id = self.folder.run_id
+        return Finding(
+            "one controller a run",
+            who,
+            str(self.folder.lock),
+            f"wait for it, watch it (swiftops attach {run_id}), or stop it: swiftops stop {run_id}",
+        )
+
+
+def _event(line: str) -> Event | None:
+    """The event of a line; None for half a line that a killed controller left."""
+    try:
+        return Event.from_dict(json.loads(line))
+    except ValueError:
+        return None
 
 
 def summary(state: Mapping[str, Any]) -> list[dict[str, Any]]:

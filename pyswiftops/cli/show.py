@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pyswiftops.client import JobStatus
 from pyswiftops.demo.run import DemoResult
-from pyswiftops.pipeline import FAILED, PROGRESS, STARTED, Event
+from pyswiftops.events import Event, EventKind
+from pyswiftops.results import JobStatus
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -28,12 +28,14 @@ def event_line(event: Event) -> str:
     """One event as one line of rich markup."""
     head = f"[dim]{clock(event.at)}[/dim] {event.stage:<9}"
     data = event.data
-    if event.kind == STARTED:
+    if event.kind is EventKind.STAGE_STARTED:
         return f"{head} [cyan]starts[/cyan]: {escape(str(data['what']))}"
-    if event.kind == PROGRESS:
+    if event.kind is EventKind.PROGRESS:
         return f"{head} {escape(progress_text(data))} [dim]({event.node})[/dim]"
-    if event.kind == FAILED:
+    if event.kind is EventKind.STAGE_FAILED:
         return f"{head} [red]{data.get('state', 'failed')}[/red]"
+    if event.kind is EventKind.ALERT:
+        return f"{head} [yellow]{escape(str(data['detail']))}[/yellow] [dim]({event.node})[/dim]"
     note = outcome_text(event.stage, data.get("result", {}))
     return f"{head} [green]done[/green] in {data['seconds']:.1f} s{escape(note)}"
 
@@ -59,9 +61,21 @@ def outcome_text(stage: str, outcome: Mapping[str, Any]) -> str:
     return ""
 
 
+SHOWN = frozenset(
+    {
+        EventKind.STAGE_STARTED,
+        EventKind.PROGRESS,
+        EventKind.STAGE_FINISHED,
+        EventKind.STAGE_FAILED,
+        EventKind.ALERT,
+    }
+)
+
+
 def print_event(event: Event) -> None:
-    """Print an event."""
-    out.print(event_line(event))
+    """Print an event that a person who looks on wants to see."""
+    if event.kind in SHOWN:
+        out.print(event_line(event))
 
 
 def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:

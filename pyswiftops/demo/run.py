@@ -11,11 +11,12 @@ from typing import Any
 
 import yaml
 
-from pyswiftops.client import Client, RunResult
+from pyswiftops.client import Client
 from pyswiftops.content import collection
 from pyswiftops.demo import dataset, model
 from pyswiftops.errors import BadInputError, Finding
-from pyswiftops.pipeline import FINISHED, STARTED, Event
+from pyswiftops.events import Event, EventKind
+from pyswiftops.results import RunResult
 from pyswiftops.specs.fleet import Fleet, Node
 from pyswiftops.specs.run import KEY, RunSpec
 
@@ -223,11 +224,15 @@ def run_demo(options: DemoOptions, on_event: Callable[[Event], None]) -> DemoRes
         StageFailedError: a stage failed, or an answer is not as expected.
     """
     begin = time.monotonic()
-    on_event(Event(STARTED, "fetch", 0.0, data={"what": f"{model.FILE} -> HF checkpoint"}))
+    on_event(
+        Event(
+            EventKind.STAGE_STARTED, "fetch", 0.0, data={"what": f"{model.FILE} -> HF checkpoint"}
+        )
+    )
     files, fleet, spec = prepare(options)
     clear(files)
     took = time.monotonic() - begin
-    on_event(Event(FINISHED, "fetch", took, data={"seconds": took}))
+    on_event(Event(EventKind.STAGE_FINISHED, "fetch", took, data={"seconds": took}))
     client = Client(files.runs)
     result = client.apply(client.plan(fleet, spec), on_event=on_event)
     argv = next(iter(result.stages["deploy"]["result"]["argv"].values()))

@@ -51,6 +51,20 @@ class Plan:
             },
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: the data are no plan of this version.
+        """
+        jobs = {
+            job: tuple(Command.from_dict(command) for command in commands.values())
+            for job, commands in data["jobs"].items()
+        }
+        fleet, spec = Fleet.model_validate(data["fleet"]), RunSpec.model_validate(data["run"])
+        return cls(str(data["run_id"]), fleet, spec, jobs)
+
     def text(self) -> str:
         """Every command on every node as one would type it, stage by stage."""
         lines = []

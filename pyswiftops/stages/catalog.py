@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from pyswiftops.errors import BadInputError, Finding
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,42 @@ CATALOG: dict[str, Stage] = {
 def stage_of(job: str) -> str:
     """The stage that starts ``job``."""
     return next(stage.name for stage in CATALOG.values() if job in stage.jobs)
+
+
+def select(
+    only: Iterable[str] = (), first: str | None = None, last: str | None = None
+) -> tuple[str, ...]:
+    """Names of stages in the catalog's order.
+
+    Args:
+        only: Exactly these; not together with ``first`` or ``last``.
+        first: From this stage on.
+        last: Up to and with this stage.
+
+    Raises:
+        BadInputError: an unknown stage, both ways at once, or ``last`` before ``first``.
+    """
+    names, chosen = list(CATALOG), list(only)
+    for key, asked in (("only", chosen), ("from", [first]), ("to", [last])):
+        for name in asked:
+            if name is not None and name not in CATALOG:
+                raise BadInputError(
+                    Finding(
+                        f"{key}: one of {', '.join(CATALOG)}", repr(name), f"--{key}", "name one"
+                    )
+                )
+    if chosen and (first or last):
+        raise BadInputError(
+            Finding("only, or from and to", "both", "--only", "leave out --only, or the others")
+        )
+    if chosen:
+        return tuple(name for name in names if name in chosen)
+    begin = names.index(first) if first else 0
+    end = names.index(last) + 1 if last else len(names)
+    if begin >= end:
+        raise BadInputError(
+            Finding(
+                f"a stage at or after {first!r}", repr(last), "--to", f"order: {', '.join(names)}"
+            )
+        )
+    return tuple(names[begin:end])

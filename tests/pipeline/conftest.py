@@ -12,7 +12,7 @@ import pytest
 
 from pyswiftops.client import Client
 from pyswiftops.demo.run import RUN_ID, DemoFiles, DemoOptions, clear, prepare
-from pyswiftops.pipeline import Event
+from pyswiftops.events import Event
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 

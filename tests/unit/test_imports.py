@@ -7,12 +7,12 @@ from pathlib import Path
 
 LAYERS = (
     ("errors",),
-    ("specs", "states"),
+    ("specs", "states", "events", "migrations"),
     ("paths", "content"),
     ("matrix",),
     ("stages", "planner", "data", "checkpoint"),
     ("runner", "store"),
-    ("pipeline",),
+    ("pipeline", "results"),
     ("client",),
     ("demo",),
     ("cli",),

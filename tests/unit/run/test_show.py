@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from pyswiftops.cli import show
-from pyswiftops.pipeline import FAILED, FINISHED, PROGRESS, STARTED, Event
+from pyswiftops.events import Event, EventKind
 
 
 def text(event: Event) -> str:
@@ -18,7 +18,7 @@ def text(event: Event) -> str:
 
 def test_progress_shows_step_loss_speed_and_eta() -> None:
     data = {"step": 3, "total": 18, "loss": 1.23456, "seconds_per_step": 3.2, "remaining": 61.0}
-    line = text(Event(PROGRESS, "train", 65.0, "node-2", data))
+    line = text(Event(EventKind.PROGRESS, "train", 65.0, "node-2", data))
     assert line == "1:05 train     step 3/18  loss 1.2346  3.20 s/it  ETA 1:01 (node-2)"
 
 
@@ -27,16 +27,26 @@ def test_progress_leaves_out_what_is_unknown() -> None:
 
 
 def test_stages_start_and_end() -> None:
-    assert text(Event(STARTED, "train", 0.0, data={"what": "[x]"})) == "0:00 train     starts: [x]"
-    ended = Event(FINISHED, "gather", 9.0, data={"seconds": 1.25, "result": {"bytes": 17_400_000}})
+    assert (
+        text(Event(EventKind.STAGE_STARTED, "train", 0.0, data={"what": "[x]"}))
+        == "0:00 train     starts: [x]"
+    )
+    ended = Event(
+        EventKind.STAGE_FINISHED,
+        "gather",
+        9.0,
+        data={"seconds": 1.25, "result": {"bytes": 17_400_000}},
+    )
     assert text(ended) == "0:09 gather    done in 1.2 s, 17.4 MB moved, each file verified"
-    stopped = Event(FAILED, "infer", 1.0, data={"state": "stopped"})
+    stopped = Event(EventKind.STAGE_FAILED, "infer", 1.0, data={"state": "stopped"})
     assert text(stopped) == "0:01 infer     stopped"
 
 
 def test_the_measured_length_is_told_by_the_stage_that_measures_it() -> None:
     result = {"values": {"data.max_length": 40}}
-    line = text(Event(FINISHED, "data", 9.0, data={"seconds": 1.0, "result": result}))
+    line = text(
+        Event(EventKind.STAGE_FINISHED, "data", 9.0, data={"seconds": 1.0, "result": result})
+    )
     assert line == "0:09 data      done in 1.0 s, max_length 40 tokens"
 
 

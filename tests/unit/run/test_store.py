@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,64 @@ def test_a_state_of_another_version_is_refused(store: RunStore) -> None:
     store.folder.state.write_text(json.dumps({**state, "version": 99}), encoding="utf-8")
     with pytest.raises(RunConflictError, match="version 99"):
         store.load()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"version": null}'])
+def test_a_state_that_is_none_is_refused(store: RunStore, text: str) -> None:
+    store.folder.state.write_text(text, encoding="utf-8")
+    with pytest.raises(RunConflictError, match=r"run\.json of version"):
+        store.load()
+
+
+def test_a_state_of_version_1_is_migrated(store: RunStore) -> None:
+    """As the first release wrote it."""
+    old = {
+        "version": 1,
+        "run_id": "r",
+        "digest": plan().digest,
+        "fleet": "fleet",
+        "created_at": 1.0,
+        "stages": {"data": {"state": "succeeded", "seconds": 2.0}, "train": {"state": "running"}},
+        "state": "running",
+    }
+    store.folder.state.write_text(json.dumps(old), encoding="utf-8")
+    state = store.load()
+    assert (state["version"], state["controller"]) == (2, None)
+    assert state["requested"] == ["data", "train"]
+    assert state["stages"] == old["stages"]
+    store.update("train", state="failed")
+    assert json.loads(store.folder.state.read_text(encoding="utf-8"))["version"] == 2
+
+
+def test_the_plan_is_the_same_after_the_file(store: RunStore) -> None:
+    read = store.plan()
+    assert read == plan()
+    assert read.digest == plan().digest
+
+
+def test_a_plan_that_cannot_be_read_is_refused(store: RunStore) -> None:
+    store.folder.plan.write_text("{}", encoding="utf-8")
+    with pytest.raises(RunConflictError, match="a plan of this version"):
+        store.plan()
+
+
+def test_who_drives_the_run_is_recorded(store: RunStore) -> None:
+    assert not store.driven()
+    with store.driving(["data", "train"]):
+        assert store.driven()
+        state = store.load()
+        assert state["controller"]["pid"] == os.getpid()
+        assert state["requested"] == ["data", "train"]
+    assert not store.driven()
+    assert store.load()["controller"] is None
+
+
+def test_a_request_to_stop_holds_for_the_controller_that_was_asked(store: RunStore) -> None:
+    with store.driving():
+        store.ask_to_stop()
+        assert store.asked_to_stop()
+    with store.driving():
+        assert not store.asked_to_stop()
 
 
 def _drive(folder: RunFolder, answers: multiprocessing.SimpleQueue[str]) -> None:
