@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from pyswiftops.events import Event, EventKind
     from pyswiftops.planner.plan import Plan
-    from pyswiftops.results import CommandResult, JobStatus, RunResult, RunSummary
+    from pyswiftops.results import CommandResult, JobStatus, LogLine, RunResult, RunSummary
     from pyswiftops.specs.fleet import Fleet
     from pyswiftops.specs.run import RunSpec
     from pyswiftops.states import StageState
@@ -43,6 +43,7 @@ _HOMES = {
     "Fleet": "pyswiftops.specs.fleet",
     "FleetError": "pyswiftops.errors",
     "JobStatus": "pyswiftops.results",
+    "LogLine": "pyswiftops.results",
     "Plan": "pyswiftops.planner.plan",
     "RunConflictError": "pyswiftops.errors",
     "RunNotFoundError": "pyswiftops.errors",
@@ -65,6 +66,7 @@ __all__ = [
     "Fleet",
     "FleetError",
     "JobStatus",
+    "LogLine",
     "Plan",
     "RunConflictError",
     "RunNotFoundError",

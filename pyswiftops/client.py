@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pyswiftops.errors import (
     SwiftOpsError,
 )
 from pyswiftops.events import Event
+from pyswiftops.nodes import Nodes
 from pyswiftops.paths import RunFolder
 from pyswiftops.pipeline import Pipeline
 from pyswiftops.planner.commands import check
@@ -28,25 +28,25 @@ from pyswiftops.planner.plan import Plan, make_plan
 from pyswiftops.results import (
     CommandResult,
     JobStatus,
+    LogLine,
     RunResult,
     RunSummary,
-    command_result,
     job_status,
 )
-from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
+from pyswiftops.runner import ModuleResult
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages.catalog import CATALOG, select, stage_of
 from pyswiftops.stages.node import nodes_from_vars
 from pyswiftops.states import StageState
-from pyswiftops.store import RunStore, write_json
+from pyswiftops.store import RunStore
 
 ALL_STAGES = tuple(CATALOG)
 ALL_JOBS = tuple(job for stage in CATALOG.values() for job in stage.jobs)
 ALIVE = frozenset({"starting", "running"})
 STOP_SECONDS = 120.0
 LOOK_SECONDS = 0.2
-COMMAND = "ansible.builtin.command"
+FOLLOW_SECONDS = 1.0
 
 
 class Client:
@@ -81,7 +81,9 @@ class Client:
         joining = RunFolder(self.runs, run_id).state.exists()
         fixed = isinstance(spec.deploy.port, int) and not joining
         ports = [spec.deploy.port] if fixed else []
-        result = self._look("validate", fleet, {"inputs_ports": ports}, plan)
+        nodes_asked = Nodes(fleet, self._on_output)
+        files = {"swiftops_plan_file": plan.to_dict()}
+        result = nodes_asked.play("validate", {"inputs_ports": ports}, files)
         inputs = result.data("inputs")
         findings = [
             Finding(**item) for data in inputs.values() for item in data.get("findings", ())
@@ -275,7 +277,7 @@ class Client:
                     f"stop it first: swiftops stop {run_id} --runs {self.runs}",
                 )
             )
-        result = self._ask(run_id, "remove", ())
+        result = self._nodes(run_id).play("remove", {"swiftops_run_id": run_id})
         if not result.ok:
             failure = result.failures[-1]
             message = str(failure.data.get("msg", failure.data))
@@ -303,7 +305,7 @@ class Client:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        return [job_status(item) for item in self._read_jobs(run_id, jobs, tail=tail)]
+        return [job_status(item) for item in self._nodes(run_id).jobs(run_id, jobs, tail=tail)]
 
     def stop(self, run_id: str, jobs: Iterable[str] = ALL_JOBS) -> list[JobStatus]:
         """End a run's jobs on all nodes; returns those that were ended.
@@ -332,12 +334,7 @@ class Client:
         return ended + self._stop_jobs(run_id, chosen)  # what it started in between
 
     def _stop_jobs(self, run_id: str, jobs: Iterable[str]) -> list[JobStatus]:
-        result = self._ask(run_id, "stop", jobs)
-        if not result.ok:
-            failure = result.failures[-1]
-            raise StageFailedError("stop", failure.node, str(failure.data.get("msg", failure.data)))
-        jobs_seen = [item for item in result.results if item.action == "job"]
-        ended = [job_status(item) for item in jobs_seen if item.data.get("changed")]
+        ended = [job_status(item) for item in self._nodes(run_id).stop(run_id, jobs)]
         for stage in {stage_of(job.job) for job in ended}:
             self._store(run_id).update(stage, state=StageState.STOPPED.value)
         return ended
@@ -357,52 +354,60 @@ class Client:
             raise BadInputError(
                 Finding("a command", "none", "argv", "for instance: swiftops exec -- nvidia-smi")
             )
-        variables = {"swiftops_argv": words}
-        result = self._look("execute", fleet, variables, keep=frozenset({COMMAND}))
-        found = {item.node: item for item in result.results}
-        return [command_result(node.name, found.get(node.name)) for node in fleet.nodes]
+        return Nodes(fleet, self._on_output).execute(words)
 
-    def _read_jobs(self, run_id: str, jobs: Iterable[str], *, tail: int = 0) -> list[ModuleResult]:
-        result = self._ask(run_id, "status", jobs, swiftops_tail=tail)
-        return [item for item in result.results if item.action == "job"]
+    def logs(
+        self,
+        run_id: str,
+        *,
+        jobs: Iterable[str] = ALL_JOBS,
+        node: str | None = None,
+        tail: int = 50,
+        follow: bool = False,
+    ) -> Iterator[LogLine]:
+        """Lines of a run's job logs, merged over the nodes.
+
+        Args:
+            run_id: The run's id.
+            jobs: Which jobs.
+            node: Only this node's.
+            tail: How many last lines of each log; all of them where ``follow`` is set.
+            follow: Go on with new lines until all jobs have ended and no controller drives
+                the run.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        chosen = tuple(jobs)
+        if not follow:
+            for status in self.status(run_id, tail=tail, jobs=chosen):
+                if node in (None, status.node):
+                    yield from (LogLine(status.node, status.job, text) for text in status.tail)
+            return
+        nodes, store = self._nodes(run_id), self._store(run_id)
+        known = {f"{name}/{job}": 0 for name in nodes.names for job in chosen}
+        while True:
+            driven = store.driven()  # asked first: what the controller starts now is seen below
+            more = False
+            for item in nodes.jobs(run_id, chosen, log_from=known):
+                status = job_status(item)
+                lines = item.data.get("log_lines") or ()
+                known[f"{item.node}/{status.job}"] = int(item.data.get("log_next") or 0)
+                more = more or bool(lines) or status.state in ALIVE
+                if node in (None, item.node):
+                    yield from (LogLine(item.node, status.job, str(text)) for text in lines)
+            if not more and not driven:
+                return
+            time.sleep(FOLLOW_SECONDS)
 
     def _store(self, run_id: str) -> RunStore:
         return RunStore(RunFolder(self.runs, run_id))
 
-    def _look(
-        self,
-        playbook: str,
-        fleet: Fleet,
-        variables: Mapping[str, Any],
-        plan: Plan | None = None,
-        keep: frozenset[str] = frozenset(),
-    ) -> PlaybookResult:
-        """Run a playbook and leave nothing behind on the controller."""
-        with tempfile.TemporaryDirectory(prefix="swiftops-") as folder:
-            if plan is not None:
-                file = Path(folder, "plan.json")
-                write_json(file, plan.to_dict())
-                variables = {**variables, "swiftops_plan_file": str(file)}
-            inventory = Path(folder, "fleet.yml")
-            inventory.write_text(fleet.to_yaml(), encoding="utf-8")
-            forks = max(5, len(fleet.nodes))
-            return run_playbook(
-                playbook,
-                inventory,
-                Path(folder, "a"),
-                variables,
-                forks=forks,
-                on_output=self._on_output,
-                keep=keep,
-            )
-
-    def _ask(
-        self, run_id: str, playbook: str, jobs: Iterable[str], **variables: Any
-    ) -> PlaybookResult:
+    def _nodes(self, run_id: str) -> Nodes:
+        """The nodes of a run that is there."""
         store = self._store(run_id)
         store.load()
-        more = {"swiftops_run_id": run_id, "swiftops_jobs": list(jobs), **variables}
-        return self._look(playbook, Fleet.load(store.folder.fleet), more)
+        return Nodes(Fleet.load(store.folder.fleet), self._on_output)
 
     def _look_at_runs(self) -> list[Finding]:
         """Whether the runs folder can be written."""

@@ -70,6 +70,21 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
+class LogLine:
+    """A line of a job's log.
+
+    Attributes:
+        node: The node.
+        job: The job's name.
+        text: The line, without its end; of a progress bar what it showed last.
+    """
+
+    node: str
+    job: str
+    text: str
+
+
+@dataclass(frozen=True)
 class CommandResult:
     """How a command ended on a node.
 

@@ -221,7 +221,8 @@ class RunStore:
             try:
                 yield
             finally:
-                self._set(controller=None)
+                if self.folder.state.exists():  # the driver may have removed the run
+                    self._set(controller=None)
 
     def _set(self, **fields: Any) -> None:
         with self._guard:

@@ -318,7 +318,7 @@ def perform(params: Mapping[str, Any], *, check: bool = False) -> Answer:
     """
     directory = str(params["directory"])
     _absolute("directory", directory)
-    wanted = Wanted(int(params["tail"]), params["progress_file"])
+    wanted = Wanted(int(params["tail"]), params["progress_file"], params.get("log_from"))
     if params["state"] == "started":
         return start(request_of(params), wanted, check=check)
     if params["state"] == "stopped":

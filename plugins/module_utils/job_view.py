@@ -7,19 +7,17 @@ Standard library only, Python 3.9 or newer.
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import process_tree, progress
+from . import job_log, process_tree, progress
 from .job_state import JobFolder, Kind, State, is_locked, observed
 from .process_tree import Identity
 
 _POLL_SECONDS = 0.2
 _LOCK_SECONDS = 1.0
 _LOOKS = 3
-_TAIL_BYTES = 1024 * 1024
 _FIELDS = (
     "exit_code",
     "signal",
@@ -53,10 +51,13 @@ class Wanted(NamedTuple):
     Attributes:
         tail: How many last lines of the log.
         progress_file: The path of a logging.jsonl, or None.
+        log_from: Bytes of the log that are known already, to get whole lines after them;
+            None for no lines.
     """
 
     tail: int = 0
     progress_file: str | None = None
+    log_from: int | None = None
 
 
 def look(folder: JobFolder) -> View:
@@ -106,7 +107,7 @@ def answer(folder: JobFolder, view: View, wanted: Wanted) -> Answer:
         "state": view.state.value,
         "directory": str(folder.path),
         "log": str(folder.log),
-        "log_tail": tail(folder.log, wanted.tail),
+        "log_tail": job_log.tail(folder.log, wanted.tail),
         "progress": None,
         "pid": None,
         "supervisor_pid": None,
@@ -116,6 +117,10 @@ def answer(folder: JobFolder, view: View, wanted: Wanted) -> Answer:
     }
     told.update(dict.fromkeys(_FIELDS))
     told.update(joined=[], segments_removed=[], notes=[])
+    if wanted.log_from is not None:
+        ended = view.state.terminal or view.state is State.ABSENT
+        lines, told["log_next"] = job_log.after(folder.log, wanted.log_from, ended=ended)
+        told["log_lines"] = lines
     if wanted.progress_file is not None:
         told["progress"] = progress.latest(wanted.progress_file)
     if recorded is None:
@@ -197,20 +202,3 @@ def _advanced(progress_file: str | None, since_step: int | None) -> bool:
         return False
     record = progress.latest(progress_file)
     return record is not None and record["step"] > since_step
-
-
-def tail(path: Path, lines: int) -> list[str]:
-    """Return the last lines of a log; of a progress bar only what it showed last."""
-    if lines <= 0:
-        return []
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            data = file.read(_TAIL_BYTES)
-    except FileNotFoundError:
-        return []
-    found = data.decode("utf-8", errors="replace").split("\n")
-    if found and not found[-1]:
-        found.pop()
-    return [line.rstrip("\r").rsplit("\r", 1)[-1] for line in found[-lines:]]

@@ -153,6 +153,11 @@ options:
     description: How many last lines of the log to return.
     type: int
     default: 0
+  log_from:
+    description:
+      - Bytes of the log that are known already. The whole lines after them come as C(log_lines),
+        at most 1 MiB at once, and C(log_next) is what to ask with next.
+    type: int
   fail:
     description: For C(read) and C(finished), fail where the job has failed or is lost.
     type: bool
@@ -243,6 +248,15 @@ log:
   description: The path of the job's output.
   returned: always
   type: str
+log_lines:
+  description: Whole lines after O(log_from).
+  returned: where O(log_from) is given
+  type: list
+  elements: str
+log_next:
+  description: The O(log_from) to go on with.
+  returned: where O(log_from) is given
+  type: int
 log_tail:
   description: Its last lines, as many as O(tail) says.
   returned: always
@@ -343,6 +357,7 @@ def arguments() -> dict[str, dict[str, object]]:
         "since_step": {"type": "int"},
         "progress_file": {"type": "path"},
         "tail": {"type": "int", "default": 0},
+        "log_from": {"type": "int"},
         "fail": {"type": "bool", "default": False},
     }
 

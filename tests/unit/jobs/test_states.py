@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet_utils import job_control, job_state, job_view, process_tree
+from fleet_utils import job_control, job_log, job_state, process_tree
 from fleet_utils.job_state import Kind, State
 
 
@@ -59,9 +59,9 @@ def test_a_process_name_may_look_like_anything() -> None:
 def test_the_tail_shows_what_a_progress_bar_showed_last(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"first\n10%\r50%\r100%\nlast \xff\n")
-    assert job_view.tail(log, 2) == ["100%", "last \N{REPLACEMENT CHARACTER}"]
-    assert job_view.tail(log, 0) == []
-    assert job_view.tail(tmp_path / "none", 5) == []
+    assert job_log.tail(log, 2) == ["100%", "last \N{REPLACEMENT CHARACTER}"]
+    assert job_log.tail(log, 0) == []
+    assert job_log.tail(tmp_path / "none", 5) == []
 
 
 GOOD: dict[str, Any] = {

@@ -1,0 +1,111 @@
+"""Asking the nodes of a fleet: one playbook an answer, nothing left behind on the controller."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pyswiftops.errors import StageFailedError
+from pyswiftops.results import CommandResult, command_result
+from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.store import write_json
+
+COMMAND = "ansible.builtin.command"
+
+
+class Nodes:
+    """The nodes of a fleet.
+
+    Args:
+        fleet: The machines.
+        on_output: Called with what ansible-playbook itself prints.
+    """
+
+    def __init__(self, fleet: Fleet, on_output: Callable[[str], None] | None = None) -> None:
+        self._fleet, self._on_output = fleet, on_output
+
+    @property
+    def names(self) -> list[str]:
+        """The nodes' names in rank order."""
+        return [node.name for node in self._fleet.nodes]
+
+    def play(
+        self,
+        playbook: str,
+        variables: Mapping[str, Any],
+        files: Mapping[str, Any] | None = None,
+        keep: frozenset[str] = frozenset(),
+    ) -> PlaybookResult:
+        """Run a playbook of the collection on all nodes.
+
+        Args:
+            playbook: Its name without the collection's.
+            variables: Extra variables.
+            files: Variable -> data that are handed over as a JSON file, which the variable names;
+                strings in them are never templated.
+            keep: Full names of other modules whose results are wanted.
+        """
+        with tempfile.TemporaryDirectory(prefix="swiftops-") as folder:
+            for name, data in (files or {}).items():
+                file = Path(folder, f"{name}.json")
+                write_json(file, data)
+                variables = {**variables, name: str(file)}
+            inventory = Path(folder, "fleet.yml")
+            inventory.write_text(self._fleet.to_yaml(), encoding="utf-8")
+            return run_playbook(
+                playbook,
+                inventory,
+                Path(folder, "a"),
+                variables,
+                forks=max(5, len(self._fleet.nodes)),
+                on_output=self._on_output,
+                keep=keep,
+            )
+
+    def jobs(
+        self,
+        run_id: str,
+        jobs: Iterable[str],
+        *,
+        tail: int = 0,
+        log_from: Mapping[str, int] | None = None,
+    ) -> list[ModuleResult]:
+        """How a run's jobs stand, as the module ``job`` tells it.
+
+        Args:
+            run_id: The run's id.
+            jobs: Which jobs.
+            tail: Last log lines to bring along.
+            log_from: ``<node>/<job>`` -> bytes of that log which are known already.
+        """
+        variables = {
+            "swiftops_run_id": run_id,
+            "swiftops_jobs": list(jobs),
+            "swiftops_tail": tail,
+            "swiftops_log_from": dict(log_from or {}),
+        }
+        result = self.play("status", variables)
+        return [item for item in result.results if item.action == "job"]
+
+    def stop(self, run_id: str, jobs: Iterable[str]) -> list[ModuleResult]:
+        """End a run's jobs; the answers of those that were ended.
+
+        Raises:
+            StageFailedError: a node could not be reached, or a process would not end.
+        """
+        result = self.play("stop", {"swiftops_run_id": run_id, "swiftops_jobs": list(jobs)})
+        if not result.ok:
+            failure = result.failures[-1]
+            raise StageFailedError("stop", failure.node, str(failure.data.get("msg", failure.data)))
+        answers = [item for item in result.results if item.action == "job"]
+        return [item for item in answers if item.data.get("changed")]
+
+    def execute(self, argv: list[str]) -> list[CommandResult]:
+        """Run a command on every node; one result a node, in rank order."""
+        files = {"swiftops_argv_file": argv}
+        result = self.play("execute", {}, files, keep=frozenset({COMMAND}))
+        found = {item.node: item for item in result.results}
+        return [command_result(name, found.get(name)) for name in self.names]

@@ -1,0 +1,102 @@
+"""Verbs of the SDK that ask the nodes, with real Ansible, on two local nodes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyswiftops.client import Client
+from pyswiftops.errors import BadInputError, RunConflictError, RunNotFoundError
+from pyswiftops.paths import NodePaths
+from pyswiftops.planner.plan import make_plan
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.run import RunSpec
+
+pytestmark = pytest.mark.slow
+
+
+class Place:
+    """Two local nodes and a run of which nothing has run yet."""
+
+    def __init__(self, folder: Path, run_module: Callable[..., dict[str, Any]]) -> None:
+        document = {
+            "plugin": "pyswiftops.fleet.fleet",
+            "runtime": "local",
+            "device": "cpu",
+            "root": str(folder / "nodes"),
+            "nodes": [{"name": "node-1"}, {"name": "node-2"}],
+        }
+        run = {
+            "name": "r",
+            "model": {"path": "/m"},
+            "data": {"train": ["/d"]},
+            "training": {"iterations": 1},
+        }
+        self.fleet = Fleet.from_document(document, folder / "fleet.yml")
+        self.spec = RunSpec.from_document({"run": run}, folder / "run.yml")
+        self.client = Client(folder / "runs")
+        self.client._store("r").create(make_plan(self.fleet, self.spec, "r"))
+        self._run_module = run_module
+
+    def paths(self, node: str) -> NodePaths:
+        return NodePaths(str(Path(self.fleet.root) / node), "r")
+
+    def job(self, node: str, job: str, program: str) -> None:
+        """Start a job that stands where a stage's job would."""
+        self._run_module(
+            "job",
+            state="started",
+            directory=self.paths(node).job(job),
+            run_id="r",
+            stage=job,
+            node=node,
+            argv=[sys.executable, "-u", "-c", program],
+        )
+
+
+@pytest.fixture
+def place(tmp_path: Path, run_module: Callable[..., dict[str, Any]]) -> Place:
+    return Place(tmp_path, run_module)
+
+
+def test_a_command_runs_on_every_node_without_a_shell(place: Place) -> None:
+    words = ["python", "-c", "import sys; print(sys.executable, sys.argv[1:])", "$HOME; {{ 'x' }}"]
+    results = place.client.execute(place.fleet, words)
+    assert [(item.node, item.code) for item in results] == [("node-1", 0), ("node-2", 0)]
+    assert results[0].stdout.startswith(str(Path(sys.executable).parent))
+    assert "$HOME; {{ 'x' }}" in results[0].stdout
+    failed = place.client.execute(place.fleet, ["no-such-program-anywhere"])
+    assert [item.code for item in failed] == [127, 127]
+    with pytest.raises(BadInputError, match="a command"):
+        place.client.execute(place.fleet, [])
+
+
+def test_logs_are_followed_until_the_jobs_end(place: Place) -> None:
+    talk = "import time\nfor n in range(4):\n    print('line', n)\n    time.sleep(1)\n"
+    for node in ("node-1", "node-2"):
+        place.job(node, "train", talk)
+    lines = list(place.client.logs("r", jobs=["train"], follow=True))
+    for node in ("node-1", "node-2"):
+        texts = [line.text for line in lines if line.node == node]
+        assert texts == [f"line {number}" for number in range(4)]
+    last = list(place.client.logs("r", jobs=["train"], node="node-2", tail=1))
+    assert [(line.node, line.text) for line in last] == [("node-2", "line 3")]
+
+
+def test_a_run_with_a_living_job_is_not_removed(place: Place) -> None:
+    place.job("node-2", "deploy", "import time; time.sleep(600)")
+    with pytest.raises(RunConflictError, match="deploy on node-2"):
+        place.client.remove("r")
+    assert [run.run_id for run in place.client.list_runs()] == ["r"]
+    (ended,) = place.client.stop("r")
+    assert (ended.job, ended.node) == ("deploy", "node-2")
+    place.client.remove("r")
+    assert place.client.list_runs() == []
+    assert not Path(place.paths("node-2").run).exists()
+    assert Path(place.fleet.root, "node-2").is_dir()
+    with pytest.raises(RunNotFoundError):
+        place.client.remove("r")
