@@ -1,0 +1,97 @@
+"""The public API as callers write it; mypy checks this file, nothing runs it.
+
+tests/unit/test_api.py holds that each public name, and each method of the client, stands here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, assert_type
+
+from pyswiftops import (
+    BadInputError,
+    Client,
+    CommandResult,
+    Event,
+    EventKind,
+    Finding,
+    Fleet,
+    FleetError,
+    JobStatus,
+    LogLine,
+    Plan,
+    RunConflictError,
+    RunNotFoundError,
+    RunResult,
+    RunSpec,
+    RunSpecError,
+    RunStoppedError,
+    RunSummary,
+    StageFailedError,
+    StageState,
+    SwiftOpsError,
+)
+
+
+def show(event: Event) -> None:
+    """A listener."""
+    assert_type(event.kind, EventKind)
+    assert_type(event.data, Mapping[str, Any])
+    assert_type((event.stage, event.node, event.at, event.time), tuple[str, str, float, float])
+
+
+def plan_and_apply(client: Client) -> RunResult:
+    """From two files to a run."""
+    fleet = Fleet.load("fleet.yml")
+    spec = RunSpec.load(Path("run.yml"))
+    plan = client.plan(fleet, spec, run_id="one")
+    assert_type(plan, Plan)
+    assert_type(plan.text(), str)
+    client.apply(plan, stages=["data", "convert"], on_event=show)
+    return client.apply(plan, again=True, cancelled=threading.Event())
+
+
+def look(client: Client) -> None:
+    """What there is of a run."""
+    assert_type(client.load("one"), RunResult)
+    assert_type(client.load("one").stages, Mapping[str, Mapping[str, Any]])
+    assert_type(client.list_runs(), list[RunSummary])
+    assert_type(client.status("one", tail=5, jobs=["train"]), list[JobStatus])
+    for line in client.logs("one", node="node-1", follow=True):
+        assert_type(line, LogLine)
+    for event in client.events("one", follow=True):
+        assert_type(event, Event)
+
+
+def change(client: Client, fleet: Fleet) -> None:
+    """What changes a run."""
+    assert_type(client.resume("one", on_event=show), RunResult)
+    assert_type(client.stop("one"), list[JobStatus])
+    client.remove("one", nodes=False)
+    assert_type(client.execute(fleet, ["nvidia-smi"]), list[CommandResult])
+
+
+async def from_asyncio(client: Client, plan: Plan) -> None:
+    """Both ways of asyncio."""
+    assert_type(await client.apply_async(plan, stages=["data"]), RunResult)
+    async for event in client.stream(plan):
+        assert_type(event, Event)
+
+
+def fail(client: Client, plan: Plan) -> str:
+    """Errors, from the most special to the base."""
+    try:
+        client.apply(plan)
+    except StageFailedError as problem:
+        assert_type((problem.stage, problem.node, problem.detail), tuple[str, str, str])
+    except (FleetError, RunSpecError, RunNotFoundError, RunConflictError) as problem:
+        assert_type(problem.findings, tuple[Finding, ...])
+    except BadInputError as problem:
+        return problem.findings[0].remedy
+    except RunStoppedError:
+        return StageState.STOPPED.value
+    except SwiftOpsError as problem:
+        assert_type(problem.exit_code, int)
+    return ""
