@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pyswiftops import leftovers
 from pyswiftops.errors import (
     BadInputError,
     Finding,
@@ -125,6 +126,7 @@ class Client:
         store = self._store(plan.run_id)
         store.create(plan)
         with store.driving(chosen):
+            leftovers.end(str(store.folder.root))  # of a controller that was killed
             pipeline = Pipeline(
                 plan,
                 store,
@@ -136,6 +138,7 @@ class Client:
             try:
                 pipeline.run(chosen)
             except (StageFailedError, RunStoppedError, KeyboardInterrupt):
+                leftovers.end(str(store.folder.root))  # of stages that were cancelled
                 self._stop_jobs(plan.run_id, ALL_JOBS)
                 raise
         return RunResult(plan.run_id, store.folder.root, store.load()["stages"])

@@ -180,6 +180,7 @@ class Pipeline:
             on_result=NodeEvents(stage.name, self._emit).take,
             on_output=self._on_output,
             cancelled=self._is_cancelled,
+            owner=str(folder.root),
         )
         if not result.ok:
             raise self._failure(stage, result)

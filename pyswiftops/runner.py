@@ -14,6 +14,7 @@ from typing import Any
 
 import ansible_runner
 
+from pyswiftops import leftovers
 from pyswiftops.content import collections_path
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY", re.IGNORECASE)
@@ -93,6 +94,7 @@ def run_playbook(
     on_output: Callable[[str], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     keep: frozenset[str] = frozenset(),
+    owner: str = "",
 ) -> PlaybookResult:
     """Run ``pyswiftops.fleet.<name>``.
 
@@ -107,6 +109,7 @@ def run_playbook(
         on_output: Called with what ansible-playbook itself prints.
         cancelled: Asked now and then; True ends the playbook (jobs on nodes go on).
         keep: Full names of other modules whose results are wanted as well.
+        owner: Named in the environment of all its processes, for :mod:`pyswiftops.leftovers`.
     """
     (folder / "project").mkdir(parents=True, exist_ok=True)
     results: list[ModuleResult] = []
@@ -129,7 +132,7 @@ def run_playbook(
             playbook=f"{_MODULE}{name}",
             inventory=str(inventory),
             cmdline=f"-e @{secrets} --forks {forks}",
-            envvars=environment(),
+            envvars={**environment(), leftovers.OWNER: owner},
             suppress_env_files=True,
             quiet=True,
             event_handler=handle,

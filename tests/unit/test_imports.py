@@ -11,7 +11,7 @@ LAYERS = (
     ("paths", "content"),
     ("matrix",),
     ("stages", "planner", "data", "checkpoint"),
-    ("runner", "store"),
+    ("leftovers", "runner", "store"),
     ("results",),
     ("pipeline", "nodes"),
     ("client",),
