@@ -12,7 +12,7 @@ LAYERS = (
     ("matrix",),
     ("stages", "planner", "data", "checkpoint"),
     ("leftovers", "runner", "store"),
-    ("results",),
+    ("results", "local_jobs"),
     ("pipeline", "nodes"),
     ("client",),
     ("demo",),
