@@ -41,6 +41,7 @@ from pyswiftops.stages.catalog import CATALOG, select, stage_of
 from pyswiftops.stages.node import nodes_from_vars
 from pyswiftops.states import StageState
 from pyswiftops.store import RunStore
+from pyswiftops.tokens import hub_tokens
 
 ALL_STAGES = tuple(CATALOG)
 ALL_JOBS = tuple(job for stage in CATALOG.values() for job in stage.jobs)
@@ -85,18 +86,18 @@ class Client:
         nodes_asked = Nodes(fleet, self._on_output)
         files = {"swiftops_plan_file": plan.to_dict()}
         result = nodes_asked.play("validate", {"inputs_ports": ports}, files)
-        inputs = result.data("inputs")
-        findings = [
-            Finding(**item) for data in inputs.values() for item in data.get("findings", ())
-        ]
+        inputs = [item.data for item in result.results if item.action == "inputs"]
+        findings = [Finding(**item) for data in inputs for item in data.get("findings", ())]
         unheard = [failure for failure in result.failures if "findings" not in failure.data]
         findings += [_unheard(failure) for failure in unheard]
-        first = inputs.get(fleet.nodes[0].name, {})
-        findings += check(plan.spec, nodes, first.get("model", {})) if not findings else []
+        hub_tokens(fleet.hub.tokens, os.environ)  # a file that others can read ends here
+        model = next((data["model"] for data in inputs if data.get("model")), None) or {}
+        findings += check(plan.spec, nodes, model) if not findings else []
         findings += self._look_at_runs() if not findings else []
         if findings:
             raise BadInputError(list(dict.fromkeys(findings)))
-        return Plan(run_id, fleet, plan.spec, plan.jobs, int(first.get("rows", 0)))
+        rows = sum(int(data.get("rows", 0)) for data in inputs)
+        return Plan(run_id, fleet, plan.spec, plan.jobs, rows)
 
     def apply(
         self,

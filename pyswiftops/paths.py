@@ -132,3 +132,42 @@ class NodePaths:
     def cache(self) -> str:
         """Caches of ModelScope, Hugging Face and temporary files."""
         return self._below("cache")
+
+    @property
+    def hub(self) -> str:
+        """Models and rows that were fetched; shared by the node's runs, as names hold revisions."""
+        return self._below("hub")
+
+    def fetched(self, *parts: str) -> FetchedFolder:
+        """A fetched model or dataset."""
+        return FetchedFolder(self._below("hub", *parts))
+
+
+@dataclass(frozen=True)
+class FetchedFolder:
+    """A folder below a node's hub folder, and what lies beside it.
+
+    Attributes:
+        folder: The folder; it has this name only once it is whole.
+    """
+
+    folder: str
+
+    def _beside(self, ending: str) -> str:
+        path = PurePosixPath(self.folder)
+        return str(path.with_name(f".{path.name}.{ending}"))
+
+    @property
+    def staging(self) -> str:
+        """What is fetched so far; an interrupted fetch goes on from it."""
+        return self._beside("fetching")
+
+    @property
+    def record(self) -> str:
+        """What the folder holds: sizes, times and hashes, JSON."""
+        return self._beside("json")
+
+    @property
+    def lock(self) -> str:
+        """Held by the process that fetches it."""
+        return self._beside("lock")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.stages.catalog import CATALOG, Stage
 from pyswiftops.states import StageState
 from pyswiftops.store import RunStore
+from pyswiftops.tokens import hub_tokens
 
 LOOK_SECONDS = 0.5
 
@@ -143,8 +145,7 @@ class Pipeline:
         )
         self._emit(EventKind.STAGE_STARTED, stage.name, {"what": stage.what})
         try:
-            result = self._playbook(stage)
-            outcome = stage_outcome(result)
+            outcome = {} if self._plan.idle(stage.name) else stage_outcome(self._playbook(stage))
         except BaseException as problem:
             stopped = isinstance(problem, RunStoppedError) or self._failed.is_set()
             state = StageState.STOPPED if stopped else StageState.FAILED
@@ -175,6 +176,7 @@ class Pipeline:
                 "swiftops_run_id": self._plan.run_id,
                 "swiftops_plan_file": str(folder.plan.resolve()),
                 "stage_job_again": self._again,
+                **self._secrets(stage),
             },
             forks=max(5, len(self._plan.fleet.nodes)),
             on_result=NodeEvents(stage.name, self._emit).take,
@@ -185,6 +187,12 @@ class Pipeline:
         if not result.ok:
             raise self._failure(stage, result)
         return result
+
+    def _secrets(self, stage: Stage) -> dict[str, Any]:
+        """Tokens for the one stage that asks hubs; the runner keeps variables out of artifacts."""
+        if stage.name != "fetch":
+            return {}
+        return {"swiftops_hub_tokens": hub_tokens(self._plan.fleet.hub.tokens, os.environ)}
 
     def _failure(self, stage: Stage, result: PlaybookResult) -> StageFailedError | RunStoppedError:
         if not result.failures and self._failed.is_set():

@@ -13,7 +13,7 @@ from ansible.errors import AnsibleFilterError
 try:
     from pyswiftops.errors import BadInputError
     from pyswiftops.paths import NodePaths
-    from pyswiftops.planner import commands
+    from pyswiftops.planner import commands, fetching
     from pyswiftops.stages.command import UnboundValueError
 except ImportError as problem:
     MISSING: ImportError | None = problem
@@ -79,14 +79,7 @@ def job_peers(requests: Mapping[str, Any], addresses: list[str], port: int) -> l
 def pull_source(variables: Mapping[str, Any], folder: str, run_id: str) -> dict[str, Any]:
     """Where another node finds this node's copy of a folder."""
     path = run_paths(variables["swiftops_root"], run_id)[folder]
-    if variables.get("ansible_connection") == "local":
-        return {"path": path}
-    return {
-        "path": path,
-        "host": variables["swiftops_address"],
-        "port": int(variables.get("ansible_port", 22)),
-        "user": variables.get("ansible_user", "root"),
-    }
+    return fetching.pull_from(variables, path)
 
 
 def pick(variables: Mapping[str, Any], names: list[str]) -> dict[str, dict[str, Any]]:

@@ -247,28 +247,35 @@ def workers_for(count: int) -> int:
 
 
 def build(path: str, include: Sequence[str] = (), *, hashed: bool = True) -> dict[str, Any]:
-    """Return the manifest of a folder.
+    """Return the manifest of a folder, or of one file.
 
     Args:
-        path: The folder.
+        path: The folder, or the file.
         include: Globs (see ``selects``); empty takes every file, hidden ones included.
         hashed: Whether to read and hash the files, or only list them.
 
     Returns:
-        ``files`` (relative path to entry), ``bytes`` (their sum), ``missing`` (the folder
-        is not there) and ``left_out`` (what is there but is no file).
+        ``folder`` (that names are relative to), ``files`` (relative path to entry), ``bytes``
+        (their sum), ``missing`` (nothing is there) and ``left_out`` (what is there but is no
+        file).
 
     Raises:
-        ManifestError: The path is no folder, or something in it cannot be read.
+        ManifestError: Something cannot be read.
     """
-    root = Path(path)
-    if not root.exists():
-        return {"files": {}, "bytes": 0, "missing": True, "left_out": []}
-    if not root.is_dir():
-        raise ManifestError(f"expected a folder at {path}, found a file. Name its folder instead")
-    names, left_out = walk(root, include)
+    root, names, left_out = Path(path), [], []
+    if root.is_file():
+        root, names = root.parent, [root.name]
+    elif root.exists():
+        names, left_out = walk(root, include)
+    missing = not names and not root.exists()
     with ThreadPoolExecutor(workers_for(len(names))) as pool:
         entries = list(pool.map(lambda name: describe(root / name, hashed=hashed), names))
     files = {name: entries[index] for index, name in enumerate(names)}
     total = sum(entry["size"] for entry in entries)
-    return {"files": files, "bytes": total, "missing": False, "left_out": left_out}
+    return {
+        "folder": str(root),
+        "files": files,
+        "bytes": total,
+        "missing": missing,
+        "left_out": left_out,
+    }

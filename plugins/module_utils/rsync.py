@@ -88,6 +88,41 @@ def command(remote: Remote, staging: Path, bwlimit: str | None = None) -> list[s
     return [*argv, "-e", rsh(remote), "--", f"{remote.address}:/", f"{staging}/"]
 
 
+def push_command(source: Path, remote: Remote) -> list[str]:
+    """Return rsync's argv for the other way: from a folder here into ``remote``'s folder.
+
+    The names come on its standard input, relative to ``source``, each followed by a NUL byte.
+    """
+    argv = ["rsync", "-s", "--times", "--copy-links", "--partial", "--inplace"]
+    argv += ["--from0", "--files-from=-", "-e", rsh(remote)]
+    return [*argv, "--", f"{source}/", f"{remote.address}:{remote.path}/"]
+
+
+def push(source: Path, remote: Remote, names: Sequence[str]) -> None:
+    """Bring files of a folder here into a folder of another node; the node proves them then.
+
+    What is there with the same size and time is not sent again; a file that was cut off is
+    gone on with.
+
+    Raises:
+        PullError: rsync is missing or failed.
+    """
+    _have_rsync(remote)
+    done = subprocess.run(
+        push_command(source, remote),
+        input=b"".join(os.fsencode(name) + b"\0" for name in names),
+        capture_output=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    if done.returncode:
+        raise transfer.PullError(
+            f"rsync to {remote.address}:{remote.path} ended with code {done.returncode}: "
+            f"{_last_words(done.stderr)}. Check the way there: ssh {remote.address} true; what "
+            "arrived is kept, run again to continue"
+        )
+
+
 def file_list(remote: Remote, names: Sequence[str]) -> bytes:
     r"""Return the names for ``--files-from``, each followed by a NUL byte.
 
@@ -132,12 +167,20 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _run(remote: Remote, staging: Path, names: Sequence[str], bwlimit: str | None) -> None:
+def _have_rsync(remote: Remote) -> None:
     if shutil.which("rsync") is None:
         raise transfer.PullError(
             f"expected rsync on {os.uname().nodename}, found none. Install it there and on "
             f"{remote.host}: apt-get install rsync"
         )
+
+
+def _last_words(said: bytes) -> str:
+    return " | ".join(said.decode("utf-8", "replace").strip().splitlines()[-_TAIL:])
+
+
+def _run(remote: Remote, staging: Path, names: Sequence[str], bwlimit: str | None) -> None:
+    _have_rsync(remote)
     done = subprocess.run(
         command(remote, staging, bwlimit),
         input=file_list(remote, names),
@@ -146,7 +189,6 @@ def _run(remote: Remote, staging: Path, names: Sequence[str], bwlimit: str | Non
         env={**os.environ, "LC_ALL": "C"},
     )
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-_TAIL:]
         port = f"-p {remote.port} " if remote.port is not None else ""
         remedy = (
             f"Check the way there: ssh {port}{remote.address} true"
@@ -155,7 +197,7 @@ def _run(remote: Remote, staging: Path, names: Sequence[str], bwlimit: str | Non
         )
         raise transfer.PullError(
             f"rsync from {remote.address}:{remote.path} ended with code {done.returncode}: "
-            f"{' | '.join(said)}. {remedy}"
+            f"{_last_words(done.stderr)}. {remedy}"
         )
 
 

@@ -13,18 +13,16 @@ description:
   - Never fails for what it finds; the findings say what was expected, found, where and the remedy.
 options:
   model:
-    description: The HF checkpoint's folder.
+    description: The HF checkpoint's folder; not looked at where it is left out.
     type: path
-    required: true
   datasets:
     description: JSON lines files of training rows; empty where this node need not check them.
     type: list
     elements: path
     default: []
   root:
-    description: The node's own directory; it may not exist yet.
+    description: The node's own directory; it may not exist yet. Not looked at where left out.
     type: path
-    required: true
   python:
     description: The Python that ms-swift is installed in; not looked at where this is left out.
     type: path
@@ -100,7 +98,7 @@ def finding(expected: str, found: str, where: str, remedy: str) -> dict:
 def look_at_model(path: str) -> tuple:
     """The model's sizes and what is wrong with its folder."""
     expected = "a Hugging Face checkpoint: a folder with config.json"
-    remedy = "set model.path to the folder that holds config.json on every node"
+    remedy = "set model.path to the folder that holds config.json, or model.id to a hub id"
     config_path = Path(path, "config.json")
     if not config_path.parent.is_dir():
         return {}, [finding(expected, "no such folder", path, remedy)]
@@ -118,6 +116,8 @@ def look_at_model(path: str) -> tuple:
 def look_at_rows(path: str) -> tuple:
     """Number of rows in a file and what is wrong with them."""
     expected = "training rows: JSON lines with 'messages' of role and content"
+    if Path(path).is_dir():  # a dataset of a hub: its rows are left to ms-swift's loader
+        return 0, []
     try:
         result = check_file(path)
     except FileNotFoundError:
@@ -181,9 +181,9 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "model": {"type": "path", "required": True},
+            "model": {"type": "path"},
             "datasets": {"type": "list", "elements": "path", "default": []},
-            "root": {"type": "path", "required": True},
+            "root": {"type": "path"},
             "python": {"type": "path"},
             "line": {"type": "str"},
             "address": {"type": "str", "default": "127.0.0.1"},
@@ -191,13 +191,16 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    sizes, findings = look_at_model(module.params["model"])
+    sizes, findings = {}, []
+    if module.params["model"]:
+        sizes, findings = look_at_model(module.params["model"])
     total = 0
     for path in module.params["datasets"]:
         rows, problems = look_at_rows(path)
         total += rows
         findings += problems
-    findings += look_at_root(module.params["root"])
+    if module.params["root"]:
+        findings += look_at_root(module.params["root"])
     if module.params["python"]:
         findings += look_at_line(module.params["python"], str(module.params["line"]))
     for port in module.params["ports"]:

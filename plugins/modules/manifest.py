@@ -16,7 +16,9 @@ author:
   - The pyswiftops developers
 options:
   path:
-    description: The folder. One that does not exist is reported as C(missing), not as a failure.
+    description:
+      - The folder, or one file. One that does not exist is reported as C(missing), not as a
+        failure.
     type: path
     required: true
   include:
@@ -49,6 +51,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+folder:
+  description: The folder that names are relative to; a file's own folder.
+  returned: always
+  type: str
 files:
   description: Relative path to C(size) (bytes), C(mtime_ns) (nanoseconds) and C(blake2b) (hex).
   returned: always

@@ -56,26 +56,47 @@ def summary(lengths: Sequence[int], rows: int) -> dict[str, Any]:
 def measure(
     model: str,
     datasets: Sequence[str],
+    *,
     model_type: str | None,
     template: str | None,
     system: str | None,
+    seed: int | None,
 ) -> list[int]:
-    """Token length of every row that ms-swift's loader keeps."""
+    """Token length of every row that ms-swift's loader keeps.
+
+    A row that the loader cannot use ends it where rows cannot be counted beforehand: in
+    samples and in folders.
+    """
     from swift import get_processor, get_template, load_dataset  # noqa: PLC0415 takes 10 s
 
     processor = get_processor(model, model_type=model_type)
     encoder = get_template(processor, default_system=system, template_type=template)
     encoder.set_mode("train")
-    rows, _ = load_dataset(list(datasets), load_from_cache_file=False)
+    strict = any(lines(dataset) is None for dataset in datasets)
+    chosen: dict[str, Any] = {} if seed is None else {"seed": seed}
+    rows, _ = load_dataset(list(datasets), load_from_cache_file=False, strict=strict, **chosen)
     return [len(encoder.encode(dict(row))["input_ids"]) for row in rows]
 
 
-def count_rows(datasets: Sequence[str]) -> int:
-    """Lines that are not blank, over all files."""
+def lines(dataset: str) -> int | None:
+    """Lines of a file that are not blank; None for a sample (``#N``) or a folder."""
+    if not Path(dataset).is_file():
+        return None
+    with Path(dataset).open("rb") as file:
+        return sum(1 for line in file if line.strip())
+
+
+def count_rows(datasets: Sequence[str]) -> int | None:
+    """Rows that the loader must keep; None where only the loader knows.
+
+    A sample is so many rows; of a folder nobody but the loader knows the rows.
+    """
     total = 0
-    for path in datasets:
-        with Path(path).open("rb") as file:
-            total += sum(1 for line in file if line.strip())
+    for dataset in datasets:
+        count, sample = lines(dataset), dataset.rpartition("#")[2]
+        if count is None and not sample.isdigit():
+            return None
+        total += int(sample) if count is None else count
     return total
 
 
@@ -88,10 +109,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model_type")
     parser.add_argument("--template")
     parser.add_argument("--system")
+    parser.add_argument("--seed", type=int)
     given = parser.parse_args(arguments)
-    lengths = measure(given.model, given.dataset, given.model_type, given.template, given.system)
+    lengths = measure(
+        given.model,
+        given.dataset,
+        model_type=given.model_type,
+        template=given.template,
+        system=given.system,
+        seed=given.seed,
+    )
+    rows = count_rows(given.dataset)
     try:
-        result = summary(lengths, count_rows(given.dataset))
+        result = summary(lengths, len(lengths) if rows is None else rows)
     except ValueError as problem:
         sys.stderr.write(f"{problem}\n")
         return 1

@@ -14,6 +14,7 @@ from pyswiftops.stages.catalog import CATALOG
 from pyswiftops.stages.command import Command
 from pyswiftops.stages.node import nodes_from_vars
 from pyswiftops.stages.render import render
+from pyswiftops.stages.sources import fetched_items
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,26 @@ class Plan:
         fleet, spec = Fleet.model_validate(data["fleet"]), RunSpec.model_validate(data["run"])
         return cls(str(data["run_id"]), fleet, spec, jobs)
 
+    def idle(self, stage: str) -> bool:
+        """Whether a stage has nothing to do in this plan: fetch, where all lies on the nodes."""
+        return stage == "fetch" and not fetched_items(self.spec)
+
+    def _fetched(self) -> list[str]:
+        """What is fetched, from where, to where, as comments."""
+        hub, nodes = self.fleet.hub, nodes_from_vars(self.fleet.host_vars())
+        return [
+            f"# {item.label} from {item.where(hub)} to {node.name}: {item.path_on(node)}"
+            for item in fetched_items(self.spec)
+            for node in nodes
+            if item.path_on(node) != item.source.path
+        ]
+
     def text(self) -> str:
         """Every command on every node as one would type it, stage by stage."""
         lines = []
         for stage in CATALOG.values():
             lines.append(f"# {stage.name}: {stage.what}")
+            lines += self._fetched() if stage.name == "fetch" else []
             for job in stage.jobs:
                 lines += [f"{command.node}$ {command.shell()}" for command in self.jobs[job]]
             lines.append("")

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pyswiftops.errors import Finding, FleetError
 from pyswiftops.specs.document import Model, read_yaml, validate
+from pyswiftops.specs.sources import HubAccess
 
 PLUGIN = "pyswiftops.fleet.fleet"
 GROUP = "swiftops_nodes"
@@ -119,6 +120,7 @@ class Fleet(Model):
         default=None, description="Interface NCCL and Gloo use; lo on local fleets."
     )
     ssh: Ssh = Field(default_factory=Ssh)
+    hub: HubAccess = Field(default_factory=HubAccess, description="How hubs are reached.")
     nodes: list[Node] = Field(min_length=1, description="In rank order: the first is rank 0.")
 
     @field_validator("name")
@@ -151,6 +153,9 @@ class Fleet(Model):
             relative = [node.name for node in self.nodes if self.node_root(node)[0] != "/"]
             if relative:
                 raise ValueError(f"absolute roots; not so on {', '.join(relative)}")
+            mirror = self.hub.mirror if self.hub.mirror_at == "first_node" else None
+            if mirror and mirror[0] != "/":
+                raise ValueError("an absolute hub.mirror, as it lies on the first node")
         if self.training_network is not None:
             network = ipaddress.ip_network(self.training_network, strict=False)
             for node in self.nodes:
@@ -201,6 +206,7 @@ class Fleet(Model):
                 )
             )
         fleet = validate(cls, document, str(path), FleetError)
+        fleet = fleet.model_copy(update={"hub": fleet._hub_from_folder(path.parent)})  # noqa: SLF001 its own class
         if fleet.runtime is Runtime.LOCAL:
             fleet = fleet._from_folder(path.parent)  # noqa: SLF001 its own class
         return fleet
@@ -218,6 +224,16 @@ class Fleet(Model):
         shared = [absolute(path) for path in self.shared_paths]
         update = {"root": absolute(self.root), "shared_paths": shared, "nodes": nodes}
         return self.model_copy(update=update)
+
+    def _hub_from_folder(self, folder: Path) -> HubAccess:
+        """Access to hubs, with paths of this machine taken from ``folder``."""
+        hub, update = self.hub, {}
+        if hub.tokens:
+            update["tokens"] = str((folder / Path(hub.tokens).expanduser()).resolve())
+        here = self.runtime is Runtime.LOCAL or hub.mirror_at == "controller"
+        if hub.mirror and here:
+            update["mirror"] = str((folder / Path(hub.mirror).expanduser()).resolve())
+        return hub.model_copy(update=update)
 
     def to_yaml(self) -> str:
         """The fleet as a fleet file that Ansible reads, with absolute paths."""
@@ -257,6 +273,7 @@ class Fleet(Model):
                 "swiftops_python": self._python(node),
                 "swiftops_address": node.training_address or node.address or LOOPBACK,
                 "swiftops_interface": self._interface(),
+                "swiftops_hub": self.hub.model_dump(mode="json", exclude_defaults=True),
                 "swiftops_shared_paths": list(self.shared_paths),
                 "swiftops_hidden_paths": [
                     root for other, root in zip(names, roots, strict=True) if other != node.name

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from pyswiftops.errors import Finding, RunSpecError
 from pyswiftops.specs.document import Model, read_yaml, validate
+from pyswiftops.specs.sources import DataSource, ModelSource, Source
 
 KEY = "run"
+AnySource = TypeVar("AnySource", bound=Source)
 Scalar = str | int | float | bool
 STAGES_WITH_EXTRA_ARGS = ("convert", "train", "export", "infer", "deploy")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -22,21 +24,13 @@ _OURS = re.compile(
 _SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY)(_|$)", re.IGNORECASE)
 
 
-class ModelSource(Model):
-    """The base model, as an HF checkpoint that the nodes see under one path."""
-
-    path: str = Field(description="Folder with config.json; the same path on every node.")
-    model_type: str | None = Field(default=None, description="ms-swift model type, e.g. llama.")
-    template: str | None = Field(default=None, description="ms-swift chat template, e.g. chatml.")
-    torch_dtype: Literal["bfloat16", "float16", "float32"] = Field(
-        default="bfloat16", description="Precision on GPUs; CPU fleets always use float32."
-    )
-
-
 class Data(Model):
-    """The training rows, as JSON lines of ``messages`` that the nodes see under one path."""
+    """The training rows: JSON lines of ``messages``, or datasets of a hub."""
 
-    train: list[str] = Field(min_length=1, description="Paths of .jsonl files.")
+    train: list[DataSource] = Field(
+        min_length=1,
+        description="Paths of .jsonl files, hub ids as ms-swift takes them, or mappings.",
+    )
     system: str | None = Field(default=None, description="System prompt for rows without one.")
     max_length: Literal["auto"] | int = Field(
         default="auto", description="Tokens; auto measures the rows and takes the longest."
@@ -237,12 +231,15 @@ class RunSpec(Model):
             )
         spec = validate(cls, document[KEY], str(path), RunSpecError)
         base = path.resolve().parent
-        model = spec.model.model_copy(update={"path": _absolute(spec.model.path, base)})
+        model = _absolute(spec.model, base)
         data = spec.data.model_copy(
             update={"train": [_absolute(item, base) for item in spec.data.train]}
         )
         return spec.model_copy(update={"model": model, "data": data})
 
 
-def _absolute(path: str, base: Path) -> str:
-    return str(base / Path(path).expanduser())
+def _absolute(source: AnySource, base: Path) -> AnySource:
+    if source.path is None:
+        return source
+    path = str(base / Path(source.path).expanduser())
+    return source.model_copy(update={"path": path})

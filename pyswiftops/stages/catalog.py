@@ -28,9 +28,25 @@ class Stage:
 CATALOG: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("data", "checks every row and measures token lengths", jobs=("data",)),
-        Stage("convert", "HF -> Megatron (mcore), handed to every node", jobs=("convert",)),
-        Stage("infer", "asks the base model the smoke questions", jobs=("infer",)),
+        Stage("fetch", "brings model and rows to every node that lacks them", jobs=("fetch",)),
+        Stage(
+            "data",
+            "checks every row and measures token lengths",
+            after=("fetch",),
+            jobs=("data",),
+        ),
+        Stage(
+            "convert",
+            "HF -> Megatron (mcore), handed to every node",
+            after=("fetch",),
+            jobs=("convert",),
+        ),
+        Stage(
+            "infer",
+            "asks the base model the smoke questions",
+            after=("fetch",),
+            jobs=("infer",),
+        ),
         Stage(
             "roundtrip",
             "mcore -> HF untrained, and asks it the same questions",

@@ -13,7 +13,7 @@ CHECKPOINT = Late("train.checkpoint")
 def _export(context: Context, job: str, settings: dict[str, Any], extra: str) -> list[Command]:
     node, model = context.first, context.spec.model
     common = {
-        "model": model.path,
+        "model": context.model(node),
         "model_type": model.model_type,
         "template": model.template,
         "dtype": context.dtype,

@@ -12,6 +12,7 @@ from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages.command import Command, Late, Word, flag_words
 from pyswiftops.stages.lines import Line
 from pyswiftops.stages.node import NodeFacts
+from pyswiftops.stages.sources import data_items, model_item
 
 MASTER_PORT = Late("lease.master_port")
 
@@ -47,6 +48,14 @@ class Context:
     def paths(self, node: NodeFacts) -> NodePaths:
         """The run's files on ``node``."""
         return node.paths(self.run_id)
+
+    def model(self, node: NodeFacts) -> str:
+        """The base model's folder on ``node``."""
+        return model_item(self.spec).path_on(node)
+
+    def rows(self, node: NodeFacts) -> list[str]:
+        """The training rows on ``node``, as ms-swift takes them."""
+        return [item.path_on(node) + item.suffix for item in data_items(self.spec)]
 
     @property
     def on_cpu(self) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from pyswiftops.errors import Finding, FleetError
 from pyswiftops.paths import NodePaths
+from pyswiftops.specs.document import validate
+from pyswiftops.specs.sources import HubAccess
 
 REQUIRED = (
     "swiftops_line",
@@ -36,6 +38,7 @@ class NodeFacts:
         cpu_threads: Threads of a rank on CPU.
         line: The ms-swift release line.
         hidden: Paths that its jobs must not be able to read.
+        hub: How the node reaches hubs.
     """
 
     name: str
@@ -50,6 +53,7 @@ class NodeFacts:
     cpu_threads: int
     line: str
     hidden: tuple[str, ...]
+    hub: HubAccess = field(default_factory=HubAccess)
 
     @classmethod
     def from_vars(cls, name: str, variables: Mapping[str, Any]) -> NodeFacts:
@@ -83,6 +87,12 @@ class NodeFacts:
             cpu_threads=int(variables.get("swiftops_cpu_threads") or 1),
             line=str(variables["swiftops_line"]),
             hidden=tuple(str(path) for path in variables.get("swiftops_hidden_paths") or ()),
+            hub=validate(
+                HubAccess,
+                variables.get("swiftops_hub") or {},
+                f"host {name} of the inventory: swiftops_hub",
+                FleetError,
+            ),
         )
 
     @property

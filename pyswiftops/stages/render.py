@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from pyswiftops.matrix import row
 from pyswiftops.specs.run import RunSpec
-from pyswiftops.stages import checkpointing, lines, serving, train
+from pyswiftops.stages import checkpointing, fetching, lines, serving, train
 from pyswiftops.stages.command import Command
 from pyswiftops.stages.context import Context
 from pyswiftops.stages.node import NodeFacts
 
 RENDERERS: dict[str, Callable[[Context], list[Command]]] = {
+    "fetch": fetching.fetch,
     "data": serving.data,
     "convert": checkpointing.convert,
     "infer": serving.infer,

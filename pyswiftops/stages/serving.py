@@ -16,11 +16,12 @@ def data(context: Context) -> list[Command]:
     node, spec = context.first, context.spec
     output = context.paths(node).lengths
     flags = {
-        "model": spec.model.path,
+        "model": context.model(node),
         "model_type": spec.model.model_type,
         "template": spec.model.template,
         "system": spec.data.system,
-        "dataset": spec.data.train,
+        "dataset": context.rows(node),
+        "seed": spec.training.seed if any(item.rows for item in spec.data.train) else None,
         "output": output,
     }
     argv = ("python", "-m", "pyswiftops.data.lengths", *flag_words(flags))
@@ -60,7 +61,7 @@ def _infer(context: Context, job: str, model: str) -> list[Command]:
 
 def infer(context: Context) -> list[Command]:
     """The base model's answers to the smoke questions, greedily decoded."""
-    return _infer(context, "infer", context.spec.model.path)
+    return _infer(context, "infer", context.model(context.first))
 
 
 def roundtrip_infer(context: Context) -> list[Command]:

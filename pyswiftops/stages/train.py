@@ -15,7 +15,7 @@ def _settings(context: Context) -> dict[str, Any]:
     spec = context.spec
     training, parallel, output = spec.training, spec.parallel, spec.output
     return {
-        "model": spec.model.path,
+        "model": None,  # as are the rows: each node's own path
         "model_type": spec.model.model_type,
         "template": spec.model.template,
         "dtype": context.dtype,
@@ -26,7 +26,7 @@ def _settings(context: Context) -> dict[str, Any]:
         "context": parallel.context,
         "expert": parallel.expert if parallel.expert > 1 else None,
         "sequence": True if parallel.sequence else None,
-        "dataset": spec.data.train,
+        "dataset": None,
         "system": spec.data.system,
         "max_length": MAX_LENGTH if spec.data.max_length == "auto" else spec.data.max_length,
         "micro_batch_size": training.micro_batch_size,
@@ -81,6 +81,7 @@ def train(context: Context) -> list[Command]:
     commands = []
     for node in context.nodes:
         paths = context.paths(node)
+        settings["model"], settings["dataset"] = context.model(node), context.rows(node)
         settings["mcore_model"], settings["output"] = paths.mcore, paths.train
         flags = {
             **named(context.line.train, settings),

@@ -76,6 +76,20 @@ CASES = {
     "lora-cpu": (CPU_FLEET, LORA),
     "lora-gpu": (GPU_FLEET, LORA),
     "full-gpu": (GPU_FLEET, FULL),
+    "hub-gpu": (
+        {**GPU_FLEET, "hub": {"huggingface_endpoint": "https://mirror.example.com"}},
+        {
+            **LORA,
+            "model": {"id": "Qwen/Qwen2.5-7B-Instruct", "revision": "refs/pr/1"},
+            "data": {
+                "train": [
+                    "HF::owner/rows:a/b#500",
+                    {"path": "/data/b.jsonl", "at": "controller", "rows": 7},
+                    {"path": "/data/folder", "at": "first_node"},
+                ]
+            },
+        },
+    ),
     "hostile-paths": (
         {**CPU_FLEET, "root": HOSTILE, "nodes": [{"name": "node-1"}]},
         {
@@ -109,8 +123,8 @@ def test_every_rendered_flag_is_one_of_the_line(case: str) -> None:
     flags = matrix.flags("4.6")
     verbs = {"train": f"megatron {plan_of(case).spec.method.task}"}
     for job, commands in plan_of(case).jobs.items():
-        if job == "data":
-            continue  # our own helper
+        if job in {"fetch", "data"}:
+            continue  # our own helpers
         program = verb(job.split("_")[-1].replace("roundtrip", "export"), plan_of(case).spec)
         known = flags[verbs.get(job, program)]
         for command in commands:

@@ -22,7 +22,7 @@ from pyswiftops import errors
 from pyswiftops.cli.main import app
 from pyswiftops.paths import NodePaths, RunFolder
 from pyswiftops.specs import run
-from pyswiftops.specs.fleet import Fleet, Node, Ssh
+from pyswiftops.specs.fleet import Fleet, HubAccess, Node, Ssh
 from pyswiftops.stages.node import REQUIRED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,11 +38,12 @@ PAGES = sorted(
 )
 
 # Heading of the page -> the model whose keys its table lists.
-FLEET_TABLES = {"Fleet": Fleet, "Node": Node, "Ssh": Ssh}
+FLEET_TABLES = {"Fleet": Fleet, "Node": Node, "Ssh": Ssh, "Hub": HubAccess}
 RUN_TABLES = {
     "run": run.RunSpec,
     "run.model": run.ModelSource,
     "run.data": run.Data,
+    "run.data.train": run.DataSource,
     "run.method": run.Method,
     "run.method.lora": run.Lora,
     "run.training": run.Training,

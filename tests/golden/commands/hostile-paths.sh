@@ -1,3 +1,5 @@
+# fetch: brings model and rows to every node that lacks them
+
 # data: checks every row and measures token lengths
 node-1$ CUDA_VISIBLE_DEVICES='' HF_HOME='/a b/c'"'"'d";rm -rf $HOME`id`{{ x }}{train.checkpoint}/模型/node-1/cache/huggingface' HF_HUB_OFFLINE=1 MODELSCOPE_CACHE='/a b/c'"'"'d";rm -rf $HOME`id`{{ x }}{train.checkpoint}/模型/node-1/cache/modelscope' OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 TMPDIR='/a b/c'"'"'d";rm -rf $HOME`id`{{ x }}{train.checkpoint}/模型/node-1/cache/temporary' TOKENIZERS_PARALLELISM=false PATH=/venv/bin:$PATH python -m pyswiftops.data.lengths --model '/a b/c'"'"'d";rm -rf $HOME`id`{{ x }}{train.checkpoint}/模型' --system '/a b/c'"'"'d";rm -rf $HOME`id`{{ x }}{train.checkpoint}/模型' --dataset '/a b/c'"'"'d";rm -rf $HOME`id`{{ x }}{train.checkpoint}/模型' --output '/a b/c'"'"'d";rm -rf $HOME`id`{{ x }}{train.checkpoint}/模型/node-1/runs/lora/data/lengths.json'
 

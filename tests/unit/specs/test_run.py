@@ -37,7 +37,10 @@ def refused(tmp_path: Path, **changes: Any) -> str:
 def test_relative_paths_are_taken_from_the_file(tmp_path: Path) -> None:
     spec = load(tmp_path)
     assert spec.model.path == str(tmp_path / "models/m")
-    assert spec.data.train == [str(tmp_path / "rows.jsonl"), "/abs/rows.jsonl"]
+    assert [item.path for item in spec.data.train] == [
+        str(tmp_path / "rows.jsonl"),
+        "/abs/rows.jsonl",
+    ]
 
 
 def test_defaults_are_lora_and_an_automatic_length(tmp_path: Path) -> None:

@@ -67,11 +67,13 @@ def test_globs_select_hidden_files_too(
     assert set(manifest.build(str(tmp_path), include)["files"]) == expected
 
 
-def test_a_missing_folder_is_an_answer_and_a_file_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_answer_and_a_file_stands_for_itself(tmp_path: Path) -> None:
     assert manifest.build(str(tmp_path / "no"))["missing"] is True
-    (tmp_path / "f").write_bytes(b"")
-    with pytest.raises(manifest.ManifestError, match=r"expected a folder at .*found a file"):
-        manifest.build(str(tmp_path / "f"))
+    (tmp_path / "f").write_bytes(b"abc")
+    (tmp_path / "g").write_bytes(b"")
+    answer = manifest.build(str(tmp_path / "f"))
+    assert (answer["folder"], answer["missing"], answer["bytes"]) == (str(tmp_path), False, 3)
+    assert list(answer["files"]) == ["f"]
 
 
 def test_links_to_files_count_and_what_is_no_file_is_reported(tmp_path: Path) -> None:
