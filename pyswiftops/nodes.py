@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pyswiftops import local_jobs
 from pyswiftops.errors import StageFailedError
 from pyswiftops.results import CommandResult, command_result
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
-from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.fleet import Fleet, Runtime
 from pyswiftops.store import write_json
 
 COMMAND = "ansible.builtin.command"
@@ -81,6 +82,8 @@ class Nodes:
             tail: Last log lines to bring along.
             log_from: ``<node>/<job>`` -> bytes of that log which are known already.
         """
+        if self._fleet.runtime is Runtime.LOCAL:
+            return local_jobs.read(self._fleet, run_id, list(jobs), tail=tail, log_from=log_from)
         variables = {
             "swiftops_run_id": run_id,
             "swiftops_jobs": list(jobs),

@@ -53,6 +53,11 @@ class RunFolder:
         """There while the controller that drives the run is asked to stop."""
         return self.root / "stop"
 
+    @property
+    def private(self) -> Path:
+        """Folders of mode 0700, each there while a playbook of the run needs it."""
+        return self.root / "private"
+
     def ansible(self, stage: str) -> Path:
         """ansible-runner's private data folder of a stage."""
         return self.root / "ansible" / stage

@@ -179,6 +179,7 @@ class Pipeline:
                 **self._secrets(stage),
             },
             forks=max(5, len(self._plan.fleet.nodes)),
+            private=folder.private,
             on_result=NodeEvents(stage.name, self._emit).take,
             on_output=self._on_output,
             cancelled=self._is_cancelled,

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ansible_runner
+from ansible_runner.interface import init_runner
 
 from pyswiftops import leftovers
 from pyswiftops.content import collections_path
+from pyswiftops.private import private_folder
+from pyswiftops.process import play
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY", re.IGNORECASE)
 _MODULE = "pyswiftops.fleet."
@@ -90,6 +92,7 @@ def run_playbook(
     variables: Mapping[str, Any],
     *,
     forks: int,
+    private: Path | None = None,
     on_result: Callable[[ModuleResult], None] = lambda _result: None,
     on_output: Callable[[str], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -105,6 +108,7 @@ def run_playbook(
         variables: Extra variables. They go through a file of mode 0600 that is removed at the
             end, never through ansible-runner's artifacts.
         forks: Nodes that Ansible works on at once.
+        private: Where a private folder for that file is made; below ``folder`` by default.
         on_result: Called for every module result as it comes.
         on_output: Called with what ansible-playbook itself prints.
         cancelled: Asked now and then; True ends the playbook (jobs on nodes go on).
@@ -123,28 +127,30 @@ def run_playbook(
             on_result(result)
         return True
 
-    descriptor, secrets = tempfile.mkstemp(prefix="swiftops-", suffix=".json")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+    with private_folder(private or folder / "private") as hidden:
+        extra = hidden / "variables.json"
+        with open(extra, "x", encoding="utf-8", opener=_owner_only) as file:
             json.dump(dict(variables), file)
-        runner = ansible_runner.run(
+        runner = init_runner(
             private_data_dir=str(folder),
             playbook=f"{_MODULE}{name}",
             inventory=str(inventory),
-            cmdline=f"-e @{secrets} --forks {forks}",
+            cmdline=f"-e {shlex.quote(f'@{extra}')} --forks {forks}",
             envvars={**environment(), leftovers.OWNER: owner},
             suppress_env_files=True,
             quiet=True,
             event_handler=handle,
-            cancel_callback=cancelled,
         )
-    finally:
-        Path(secrets).unlink()
+        code = play(runner, cancelled)
     return PlaybookResult(
-        ok=runner.rc == 0,
+        ok=code == 0,
         results=[result for result in results if result.final],
         stdout=Path(runner.config.artifact_dir) / "stdout",
     )
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 _EVENTS = {

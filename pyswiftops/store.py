@@ -18,6 +18,7 @@ from pyswiftops.events import RUN_ENDED, Event
 from pyswiftops.migrations import VERSION, migrate
 from pyswiftops.paths import RunFolder
 from pyswiftops.planner.plan import Plan
+from pyswiftops.private import clear_stale
 from pyswiftops.states import StageState, run_state
 
 FOLLOW_SECONDS = 0.2
@@ -214,6 +215,7 @@ class RunStore:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunConflictError(self._taken()) from None
+            clear_stale(self.folder.private)
             self.folder.stop_request.unlink(missing_ok=True)
             self._end_torn_line()
             me = {"host": socket.gethostname(), "pid": os.getpid(), "started_at": time.time()}

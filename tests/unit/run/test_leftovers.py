@@ -39,7 +39,7 @@ def test_only_what_carries_the_run_is_ended(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_workers_of_a_cancelled_playbook_are_ended(tmp_path: Path) -> None:
-    """ansible-runner ends ansible-playbook's own group only; its workers have sessions."""
+    """They have sessions of their own, so that a signal to ansible-playbook's group misses them."""
     document = {
         "plugin": "pyswiftops.fleet.fleet",
         "runtime": "local",

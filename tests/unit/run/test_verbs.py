@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from pyswiftops.client import Client
 from pyswiftops.errors import BadInputError, RunConflictError, RunNotFoundError
 from pyswiftops.paths import NodePaths
 from pyswiftops.planner.plan import make_plan
+from pyswiftops.runner import ModuleResult
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 
 pytestmark = pytest.mark.slow
+
+ANSIBLES_OWN = {"invocation", "_ansible_no_log", "item", "ansible_loop_var", "_ansible_item_label"}
 
 
 class Place:
@@ -100,3 +104,30 @@ def test_a_run_with_a_living_job_is_not_removed(place: Place) -> None:
     assert Path(place.fleet.root, "node-2").is_dir()
     with pytest.raises(RunNotFoundError):
         place.client.remove("r")
+
+
+def test_local_nodes_answer_without_ansible_what_the_playbook_says(place: Place) -> None:
+    place.job("node-1", "train", "print('one'); raise SystemExit(3)")
+    nodes = place.client._nodes("r")
+    jobs = ["train", "deploy"]
+    while nodes.jobs("r", jobs)[0].data["state"] != "failed":
+        time.sleep(0.05)
+    quick = nodes.jobs("r", jobs, tail=5, log_from={"node-1/train": 0})
+    variables = {
+        "swiftops_run_id": "r",
+        "swiftops_jobs": jobs,
+        "swiftops_tail": 5,
+        "swiftops_log_from": {"node-1/train": 0},
+    }
+    played = [item for item in nodes.play("status", variables).results if item.action == "job"]
+
+    def told(results: list[ModuleResult]) -> dict[tuple[str, str], dict[str, Any]]:
+        return {
+            (item.node, item.data["directory"]): {
+                key: value for key, value in item.data.items() if key not in ANSIBLES_OWN
+            }
+            for item in results
+        }
+
+    assert told(quick) == told(played)
+    assert quick[0].data["log_tail"] == quick[0].data["log_lines"] == ["one"]

@@ -1,0 +1,56 @@
+"""Jobs of local nodes, read where they lie: by the module ``job``'s own code, without Ansible.
+
+A local node's files are this machine's, so that a playbook would only add half a second a node.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pyswiftops.content import collection
+from pyswiftops.paths import NodePaths
+from pyswiftops.runner import ModuleResult
+from pyswiftops.specs.fleet import Fleet
+
+_PACKAGE = "pyswiftops_module_utils"
+
+
+def _job_view() -> Any:
+    """The collection's ``module_utils/job_view.py``; it imports only its neighbours."""
+    if _PACKAGE not in sys.modules:
+        package = types.ModuleType(_PACKAGE)
+        package.__path__ = [str(collection() / "plugins" / "module_utils")]
+        sys.modules[_PACKAGE] = package
+    return importlib.import_module(f"{_PACKAGE}.job_view")
+
+
+def read(
+    fleet: Fleet,
+    run_id: str,
+    jobs: Iterable[str],
+    *,
+    tail: int = 0,
+    log_from: Mapping[str, int] | None = None,
+) -> list[ModuleResult]:
+    """What the playbook ``status`` would return of a local fleet.
+
+    Args:
+        fleet: A fleet of runtime ``local``.
+        run_id: The run's id.
+        jobs: Which jobs.
+        tail: Last log lines to bring along.
+        log_from: ``<node>/<job>`` -> bytes of that log which are known already.
+    """
+    job_view, known = _job_view(), log_from or {}
+    results = []
+    for node in fleet.nodes:
+        paths = NodePaths(fleet.node_root(node), run_id)
+        for job in jobs:
+            wanted = job_view.Wanted(tail, None, known.get(f"{node.name}/{job}"))
+            data = job_view.read(paths.job(job), wanted)
+            results.append(ModuleResult("job", f"State of {job}", node.name, data, failed=False))
+    return results
