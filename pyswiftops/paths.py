@@ -116,6 +116,11 @@ class NodePaths:
         return self._below("runs", self.run_id, "train")
 
     @property
+    def resume(self) -> str:
+        """The checkpoint that training goes on from, whole on every node."""
+        return self._below("runs", self.run_id, "resume")
+
+    @property
     def train_log(self) -> str:
         """Upstream's training log, on the node that the release line writes it on."""
         return self._below("runs", self.run_id, "train", "logging.jsonl")

@@ -273,9 +273,7 @@ def stage_outcome(result: PlaybookResult) -> dict[str, Any]:
     for data in [*result.data("answers").values(), *result.data("chat").values()]:
         if data.get("answers"):
             outcome["answers"] = data["answers"]
-    for data in result.data("checkpoint_info").values():
-        if data.get("checkpoint"):
-            outcome["checkpoint"] = data["checkpoint"]
+    outcome |= _checkpoints(result)
     pulled = [item for item in result.results if item.action == "pull" and "bytes" in item.data]
     if pulled:
         outcome["bytes"] = sum(item.data["bytes"] for item in pulled)
@@ -284,3 +282,12 @@ def stage_outcome(result: PlaybookResult) -> dict[str, Any]:
         outcome["logs"] = {node: data["log"] for node, data in jobs.items() if data.get("log")}
         outcome["argv"] = {node: data["argv"] for node, data in jobs.items() if data.get("argv")}
     return outcome
+
+
+def _checkpoints(result: PlaybookResult) -> dict[str, Any]:
+    """The checkpoint that a stage proved, and the one that training went on from."""
+    proven = [data["checkpoint"] for data in result.data("checkpoint_info").values()]
+    taken = [data for data in result.data("resume_from").values() if data.get("iteration")]
+    if taken:
+        return {"resumed_from": {key: taken[0][key] for key in ("checkpoint", "iteration")}}
+    return {"checkpoint": proven[-1]} if any(proven) else {}

@@ -14,6 +14,7 @@ try:
     from pyswiftops.errors import BadInputError
     from pyswiftops.paths import NodePaths
     from pyswiftops.planner import commands, fetching
+    from pyswiftops.specs.run import Resume
     from pyswiftops.stages.command import UnboundValueError
 except ImportError as problem:
     MISSING: ImportError | None = problem
@@ -90,6 +91,13 @@ def pick(variables: Mapping[str, Any], names: list[str]) -> dict[str, dict[str, 
     }
 
 
+def resume_source(root: str, source: str) -> dict[str, str | None]:
+    """Where a node may hold the checkpoint to go on from: ``folder``, and ``checkpoint`` in it."""
+    resume = Resume.model_validate({"from": str(source)})
+    folder = resume.source if resume.run is None else NodePaths(str(root), resume.run).train
+    return {"folder": folder, "checkpoint": resume.checkpoint}
+
+
 class FilterModule:
     """Filters under ``pyswiftops.fleet``."""
 
@@ -112,6 +120,8 @@ class FilterModule:
             "needs": commands.needs,
             "pick": pick,
             "pull_source": pull_source,
+            "resume_needs": _checked(commands.resume_needs),
+            "resume_source": resume_source,
             "run_paths": run_paths,
             "run_spec": _checked(run_spec),
             "stage_commands": _checked(commands.stage_commands),

@@ -77,14 +77,18 @@ def locate(path: Path) -> Path | None:
     named = _CHECKPOINT.fullmatch(path.name) is not None
     if is_iteration(path) or named or (path / TRACKER).is_file() or _iterations(path):
         return path
-    numbered = [
+    return next((entry for entry in numbered(path) if holds_anything(entry)), None)
+
+
+def numbered(output: Path) -> list[Path]:
+    """Return the ``checkpoint-N`` folders in a training's output folder, the highest N first."""
+    found = [
         (int(match.group(1)), entry)
-        for entry in path.iterdir()
+        for entry in output.iterdir()
         for match in [_CHECKPOINT.fullmatch(entry.name)]
         if match and entry.is_dir() and not entry.is_symlink()
     ]
-    held = [entry for _, entry in sorted(numbered, reverse=True) if holds_anything(entry)]
-    return held[0] if held else None
+    return [entry for _, entry in sorted(found, reverse=True)]
 
 
 def _pick(checkpoint: Path, problems: Problems) -> tuple[int | None, Path | None]:

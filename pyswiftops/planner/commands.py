@@ -15,9 +15,10 @@ from pyswiftops.errors import BadInputError, Finding
 from pyswiftops.matrix import check_flags
 from pyswiftops.planner.parallel import check_parallel
 from pyswiftops.specs.run import KEY, RunSpec
+from pyswiftops.stages import train
 from pyswiftops.stages.command import Command
 from pyswiftops.stages.node import NodeFacts, nodes_from_vars, world_size
-from pyswiftops.stages.render import render, verb
+from pyswiftops.stages.render import context, render, verb
 
 SECONDARY = frozenset({"peer_failed", "peer_silent", "stopped", "join_timeout"})
 
@@ -57,6 +58,13 @@ def stage_commands(
     if findings:
         raise BadInputError(findings)
     return {command.node: command.to_dict() for command in render(job, run_id, spec, nodes)}
+
+
+def resume_needs(
+    run: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What ``args.json`` of the checkpoint that a run goes on from must say."""
+    return train.resume_needs(context(run_spec(run), "", nodes_from_vars(plain(variables))))
 
 
 def job_requests(

@@ -16,7 +16,9 @@ from pyswiftops.errors import BadInputError, Finding
 class Model(BaseModel):
     """Base of every spec model: unknown keys are refused, values cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), serialize_by_alias=True
+    )
 
 
 Spec = TypeVar("Spec", bound=Model)
@@ -101,7 +103,8 @@ def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]
         if field is None:
             return []
         current = _model_in(field.annotation)
-    return sorted(getattr(current, "model_fields", {}))
+    fields = getattr(current, "model_fields", {})
+    return sorted(field.alias or name for name, field in fields.items())
 
 
 def _model_in(annotation: Any) -> Any:

@@ -21,6 +21,7 @@ _OURS = re.compile(
     r"(MASTER_(ADDR|PORT)|NNODES|NODE_RANK|NPROC_PER_NODE|(LOCAL_)?(RANK|WORLD_SIZE)"
     r"|CUDA_VISIBLE_DEVICES|PATH|HOME|TMPDIR|HF_HOME|MODELSCOPE_CACHE|SWIFTOPS_.*)"
 )
+_RUN_CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/checkpoint-[0-9]+)?")
 _SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY)(_|$)", re.IGNORECASE)
 
 
@@ -135,6 +136,37 @@ class Output(Model):
     keep: int | None = Field(default=None, ge=2, description="Checkpoints to keep.")
 
 
+class Resume(Model):
+    """The checkpoint that training goes on from."""
+
+    source: str = Field(
+        alias="from",
+        min_length=1,
+        description="RUN, RUN/checkpoint-N, or an absolute path; without N the latest.",
+    )
+    mode: Literal["continue", "restart"] = Field(
+        default="continue",
+        description="continue: optimizer, random state and step go on. restart: weights only.",
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _run_or_path(cls, source: str) -> str:
+        if not source.startswith("/") and not _RUN_CHECKPOINT.fullmatch(source):
+            raise ValueError("RUN, RUN/checkpoint-N or an absolute path")
+        return source
+
+    @property
+    def run(self) -> str | None:
+        """The run id; None where a path is given."""
+        return None if self.source.startswith("/") else self.source.partition("/")[0]
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The folder name of the run's checkpoint that is asked for; None for the latest."""
+        return None if self.run is None else self.source.partition("/")[2] or None
+
+
 class Tracking(Model):
     """Experiment trackers; tokens are secrets and never stand in a run file."""
 
@@ -200,6 +232,7 @@ class RunSpec(Model):
     training: Training
     parallel: Parallel = Field(default_factory=Parallel)
     output: Output = Field(default_factory=Output)
+    resume: Resume | None = Field(default=None, description="Go on from a checkpoint.")
     tracking: Tracking = Field(default_factory=Tracking)
     deploy: Deploy = Field(default_factory=Deploy)
     smoke: Smoke = Field(default_factory=Smoke)

@@ -49,6 +49,14 @@ def render(job: str, run_id: str, spec: RunSpec, nodes: tuple[NodeFacts, ...]) -
     Raises:
         MatrixError: the fleet's release line has no row or no flag table.
     """
+    return RENDERERS[job](context(spec, run_id, nodes))
+
+
+def context(spec: RunSpec, run_id: str, nodes: tuple[NodeFacts, ...]) -> Context:
+    """What the renderers of a run look at.
+
+    Raises:
+        MatrixError: the fleet's release line has no row or no flag table.
+    """
     line = nodes[0].line
-    context = Context(run_id, spec, row(line), lines.line(line), nodes)
-    return RENDERERS[job](context)
+    return Context(run_id, spec, row(line), lines.line(line), nodes)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pyswiftops.stages.command import Command, Late
 from pyswiftops.stages.context import Context, named
+from pyswiftops.stages.node import NodeFacts
 
 MAX_LENGTH = Late("data.max_length")
 
@@ -72,6 +73,38 @@ def _tracking(context: Context) -> dict[str, Any]:
     }
 
 
+def _weights(context: Context, node: NodeFacts) -> dict[str, Any]:
+    """What training starts from: the converted base, or the checkpoint to go on from.
+
+    Of LoRA a checkpoint holds the adapters alone. Upstream takes step, optimizer and random state
+    over unless it is told that weights are all that is wanted.
+    """
+    paths, resume = context.paths(node), context.spec.resume
+    if resume is None:
+        return {"mcore_model": paths.mcore}
+    told = {"weights_only": resume.mode == "restart"}
+    if context.spec.method.tuner == "full":
+        return {"mcore_model": paths.resume, **told}
+    return {"mcore_model": paths.mcore, "mcore_adapter": paths.resume, **told}
+
+
+def resume_needs(context: Context) -> dict[str, Any]:
+    """What ``args.json`` of a checkpoint must say, so that this run can go on from it.
+
+    Sources: ``load_mcore_checkpoint`` of ms-swift 4.6 drops a missing optimizer without a word,
+    and refuses other tensor and pipeline sizes with the distributed optimizer.
+    """
+    spec = context.spec
+    needed: dict[str, Any] = {"tuner": spec.method.tuner}
+    if spec.method.tuner == "lora":
+        needed["lora_rank"] = spec.method.lora.rank
+    if spec.resume is not None and spec.resume.mode == "continue":
+        needed |= {"no_optimizer": False, "no_rng": False}
+        if not context.on_cpu:
+            needed |= {"tensor": spec.parallel.tensor, "pipeline": spec.parallel.pipeline}
+    return named(context.line.train, needed)
+
+
 def train(context: Context) -> list[Command]:
     """The same argv on every node but for its own output folder; ranks differ by environment."""
     on_cpu = context.line.cpu_train if context.on_cpu else {}
@@ -82,9 +115,9 @@ def train(context: Context) -> list[Command]:
     for node in context.nodes:
         paths = context.paths(node)
         settings["model"], settings["dataset"] = context.model(node), context.rows(node)
-        settings["mcore_model"], settings["output"] = paths.mcore, paths.train
+        own = {**_weights(context, node), "output": paths.train}
         flags = {
-            **named(context.line.train, settings),
+            **named(context.line.train, {**settings, **own}),
             **context.line.train_always,
             **on_cpu,
             **context.extra_args("train"),

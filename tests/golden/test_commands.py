@@ -70,6 +70,8 @@ FULL: dict[str, Any] = {
     "deploy": {"port": 8000, "served_name": "s"},
     "extra_args": {"train": {"recompute_method": "uniform", "recompute_num_layers": 1}},
 }
+RESUME = {"name": "second", "resume": {"from": "first"}}
+RESTART = {"resume": {"from": "/checkpoints/full/checkpoint-20", "mode": "restart"}}
 HOSTILE = "/a b/c'd\";rm -rf $HOME`id`{{ x }}{train.checkpoint}/模型"
 
 CASES = {
@@ -90,6 +92,9 @@ CASES = {
             },
         },
     ),
+    "resume-lora-cpu": (CPU_FLEET, {**LORA, **RESUME}),
+    "resume-full-gpu": (GPU_FLEET, {**FULL, **RESUME}),
+    "restart-full-gpu": (GPU_FLEET, {**FULL, **RESTART}),
     "hostile-paths": (
         {**CPU_FLEET, "root": HOSTILE, "nodes": [{"name": "node-1"}]},
         {

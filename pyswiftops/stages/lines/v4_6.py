@@ -9,6 +9,8 @@ LINE = Line(
     train={
         "model": "model",
         "mcore_model": "mcore_model",
+        "mcore_adapter": "mcore_adapter",
+        "weights_only": "finetune",
         "model_type": "model_type",
         "template": "template",
         "dtype": "torch_dtype",
