@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pyswiftops import matrix
+from pyswiftops.planner.commands import resume_needs
 from pyswiftops.planner.plan import Plan, make_plan
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
@@ -182,3 +183,28 @@ def test_a_late_value_that_is_missing_is_named() -> None:
     (export,) = plan_of("lora-cpu").jobs["export"]
     with pytest.raises(KeyError, match=r"train\.checkpoint is not known yet on node-1"):
         export.bind({"lease.master_port": 1})
+
+
+@pytest.mark.parametrize(
+    ("case", "tuner", "more"),
+    [
+        ("resume-lora-cpu", "lora", {"lora_rank": 8, "no_save_optim": False, "no_save_rng": False}),
+        ("restart-full-gpu", "full", {}),
+        (
+            "resume-full-gpu",
+            "full",
+            {
+                "no_save_optim": False,
+                "no_save_rng": False,
+                "tensor_model_parallel_size": 4,
+                "pipeline_model_parallel_size": 2,
+            },
+        ),
+    ],
+)
+def test_what_a_checkpoint_must_be_to_go_on_from(
+    case: str, tuner: str, more: dict[str, Any]
+) -> None:
+    fleet, run = CASES[case]
+    variables = Fleet.from_document(fleet, AT).host_vars()
+    assert resume_needs(run, variables) == {"tuner_type": tuner, **more}

@@ -130,3 +130,40 @@ def test_variables_that_cannot_be_set_are_refused(
 
 def test_a_negative_hang_timeout_is_refused(tmp_path: Path) -> None:
     assert "hang_timeout" in refused(tmp_path, training={"iterations": 3, "hang_timeout": -1})
+
+
+@pytest.mark.parametrize(
+    ("source", "run", "checkpoint"),
+    [
+        ("first", "first", None),
+        ("first/checkpoint-20", "first", "checkpoint-20"),
+        ("/checkpoints/first", None, None),
+    ],
+)
+def test_resume_names_a_run_one_of_its_checkpoints_or_a_path(
+    tmp_path: Path, source: str, run: str | None, checkpoint: str | None
+) -> None:
+    resume = load(tmp_path, resume={"from": source}).resume
+    assert resume is not None
+    assert (resume.run, resume.checkpoint, resume.mode) == (run, checkpoint, "continue")
+
+
+@pytest.mark.parametrize(
+    ("resume", "said"),
+    [
+        ({"from": "../first"}, "RUN, RUN/checkpoint-N or an absolute path"),
+        ({"from": "first/20"}, "RUN, RUN/checkpoint-N or an absolute path"),
+        ({"from": "first", "mode": "again"}, "resume.mode"),
+        ({"form": "first"}, "did you mean 'from'?"),
+        ({}, "key 'from'"),
+    ],
+)
+def test_a_resume_that_names_nothing_is_refused(
+    tmp_path: Path, resume: dict[str, Any], said: str
+) -> None:
+    assert said in refused(tmp_path, resume=resume)
+
+
+def test_a_run_spec_with_a_resume_survives_json(tmp_path: Path) -> None:
+    spec = load(tmp_path, resume={"from": "first"})
+    assert RunSpec.model_validate(spec.model_dump(mode="json")) == spec
