@@ -1,3 +1,5 @@
+# fetch: brings model and rows to every node that lacks them
+
 # data: checks every row and measures token lengths
 node-1$ CUDA_VISIBLE_DEVICES='' HF_HOME=/data/swiftops/node-1/cache/huggingface HF_HUB_OFFLINE=1 MODELSCOPE_CACHE=/data/swiftops/node-1/cache/modelscope PYTHONUNBUFFERED=1 TMPDIR=/data/swiftops/node-1/cache/temporary TOKENIZERS_PARALLELISM=false PATH=/opt/swift/bin:$PATH python -m pyswiftops.data.lengths --model /models/m --system 'Be kind.' --dataset /data/a.jsonl /data/b.jsonl --output /data/swiftops/node-1/runs/second/data/lengths.json
 

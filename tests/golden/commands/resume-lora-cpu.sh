@@ -1,3 +1,5 @@
+# fetch: brings model and rows to every node that lacks them
+
 # data: checks every row and measures token lengths
 node-1$ CUDA_VISIBLE_DEVICES='' HF_HOME=/fleet/node-1/cache/huggingface HF_HUB_OFFLINE=1 MODELSCOPE_CACHE=/fleet/node-1/cache/modelscope OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 TMPDIR=/fleet/node-1/cache/temporary TOKENIZERS_PARALLELISM=false PATH=/venv/bin:$PATH python -m pyswiftops.data.lengths --model /models/m --model_type llama --template chatml --dataset /data/rows.jsonl --output /fleet/node-1/runs/second/data/lengths.json
 
