@@ -13,6 +13,7 @@ from typing import Any
 
 from pyswiftops.errors import RunStoppedError, StageFailedError
 from pyswiftops.events import Event, EventKind
+from pyswiftops.explain import explain
 from pyswiftops.planner.plan import Plan
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.stages.catalog import CATALOG, Stage
@@ -212,6 +213,9 @@ class Pipeline:
             node, detail = named["node"], named["detail"]
         except (ValueError, TypeError, KeyError):
             node, detail = last.node, message
+        known = explain(detail)
+        if known is not None:
+            detail = f"{detail}\n{known}"
         return StageFailedError(stage.name, node, detail, kept=self._kept())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 LAYERS = (
     ("errors",),
     ("specs", "states", "events", "migrations"),
-    ("paths", "content", "tokens"),
+    ("paths", "content", "explain", "tokens"),
     ("matrix",),
     ("stages", "planner", "data", "checkpoint"),
     ("guard", "private", "leftovers"),
