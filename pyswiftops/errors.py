@@ -33,9 +33,17 @@ class Finding:
 
     def __str__(self) -> str:
         return (
-            f"expected: {self.expected}\n   found: {self.found}\n"
-            f"   where: {self.where}\n  remedy: {self.remedy}"
+            f"expected: {_shown(self.expected)}\n   found: {_shown(self.found)}\n"
+            f"   where: {_shown(self.where)}\n  remedy: {_shown(self.remedy)}"
         )
+
+
+def _shown(text: str) -> str:
+    """The text as a terminal may have it: what is no character of a line is escaped."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 class SwiftOpsError(Exception):

@@ -42,8 +42,8 @@ from ansible.utils.context_objects import CLIArgs
 
 try:
     from pyswiftops.errors import BadInputError, FleetError
-    from pyswiftops.specs.document import read_yaml
     from pyswiftops.specs.fleet import GROUP, PLUGIN, Fleet
+    from pyswiftops.specs.reading import read_yaml
 except ImportError as problem:
     MISSING: ImportError | None = problem
 else:
@@ -61,7 +61,7 @@ class InventoryModule(BaseInventoryPlugin):
         """Whether ``path`` is a YAML file that names this plugin."""
         if not super().verify_file(path) or not path.endswith((".yml", ".yaml")):
             return False
-        with Path(path).open(encoding="utf-8", errors="replace") as file:
+        with Path(path).open(encoding="utf-8-sig", errors="replace") as file:
             return any(self.NAME in line for line in file if line.startswith("plugin:"))
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:

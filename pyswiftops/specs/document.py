@@ -1,62 +1,41 @@
-"""Reading a user's YAML document into a pydantic model, with errors a user can act on."""
+"""A user's document into a pydantic model, with errors a user can act on."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from pyswiftops.errors import BadInputError, Finding
+from pyswiftops.specs.plain import LINE, strange
 
 
 class Model(BaseModel):
     """Base of every spec model: unknown keys are refused, values cannot be changed."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), serialize_by_alias=True
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        serialize_by_alias=True,
+        allow_inf_nan=False,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads yes, no, on and off as true and false, and Python those as 1 and 0."""
+        items = value if isinstance(value, list) else [value]
+        if info.field_name is not None and any(isinstance(item, bool) for item in items):
+            taken = set(_types_in(cls.model_fields[info.field_name].annotation))
+            if taken & {int, float, str} and not taken & {bool, Any}:
+                raise ValueError("a number or a text; YAML reads yes, no, on and off as booleans")
+        return value
 
 
 Spec = TypeVar("Spec", bound=Model)
-
-
-def read_yaml(path: Path, error: type[BadInputError], kind: str) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Args:
-        path: The file.
-        error: The class to raise.
-        kind: What the file is, for messages ("fleet file").
-
-    Raises:
-        BadInputError: as ``error``, when the file is missing, not YAML, or not a mapping.
-    """
-    mapping = f"a {kind}: a YAML mapping"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise error(
-            Finding(mapping, "no such file", str(path), f"name an existing {kind}")
-        ) from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise error(Finding(mapping, str(problem), str(path), "make it readable UTF-8")) from None
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        reason = getattr(problem, "problem", None) or str(problem)
-        raise error(
-            Finding(mapping, f"not YAML ({reason})", where, "mend the YAML at that line")
-        ) from None
-    if not isinstance(document, dict):
-        found = "an empty file" if document is None else f"a {type(document).__name__}"
-        raise error(Finding(mapping, found, str(path), f"see inventory/ for a working {kind}"))
-    return document
 
 
 def validate(
@@ -70,6 +49,9 @@ def validate(
         where: What to name as the place ("run.yml").
         error: The class to raise.
     """
+    findings = list(strange(data, where))
+    if findings:
+        raise error(findings)
     try:
         return model.model_validate(data)
     except ValidationError as problem:
@@ -84,13 +66,26 @@ def _finding(model: type[BaseModel], item: Any, where: str) -> Finding:
         key = str(location[-1])
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else f"keys here: {', '.join(known)}"
-        return Finding("a known key", f"unknown key {key!r}", place, hint)
+        return Finding("a known key", f"unknown key {key[:LINE]!r}", place, hint)
     if item["type"] == "missing":
         return Finding(f"key {location[-1]!r}", "nothing", place, f"add {location[-1]!r}")
-    message = item["msg"].removeprefix("Value error, ")
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if message.startswith("no secrets"):
+        return Finding(message, "a name of one; its value is not shown", place, "take it out")
     found = repr(item["input"])
-    found = found if len(found) <= 200 else found[:197] + "..."  # noqa: PLR2004 a line's worth
-    return Finding(message, found, place, "correct the value")
+    found = found if len(found) <= LINE else found[: LINE - 3] + "..."
+    return Finding(message, found, place, _remedy(item))
+
+
+def _remedy(item: Any) -> str:
+    value, kind = item["input"], item["type"]
+    if isinstance(value, bool | int | float) and kind == "string_type":
+        return f"put it in quotes: '{value}'"
+    if kind in {"model_type", "dict_type", "model_attributes_type"}:
+        return "write its keys below it, indented"
+    if kind in {"list_type", "tuple_type"}:
+        return "write a list: one '- item' a line, or [a, b]"
+    return "correct the value"
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
@@ -116,3 +111,11 @@ def _model_in(annotation: Any) -> Any:
         if inner is not None:
             return inner
     return None
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    """All types in an annotation such as ``int | list[int] | None``."""
+    if annotation is Any or isinstance(annotation, type):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _types_in(argument)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import getpass
 import ipaddress
+import itertools
+import posixpath
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +18,16 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from pyswiftops.errors import Finding, FleetError
-from pyswiftops.specs.document import Model, read_yaml, validate
+from pyswiftops.specs.document import Model, validate
+from pyswiftops.specs.reading import read_yaml
 from pyswiftops.specs.sources import HubAccess
+from pyswiftops.specs.texts import Address, Interface, Jump, Network, Text, User
 
 PLUGIN = "pyswiftops.fleet.fleet"
 GROUP = "swiftops_nodes"
 LOOPBACK = "127.0.0.1"
+_OPTION = re.compile(r"[A-Za-z][A-Za-z0-9]*")
+MOST_GPUS = 128  # of one node
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -38,15 +45,15 @@ class Ssh(Model):
     Source: ssh_config(5); every field becomes the Ansible connection variable of that name.
     """
 
-    user: str = Field(default="root", description="Login name on the nodes.")
+    user: User = Field(default="root", description="Login name on the nodes.")
     port: int | None = Field(
         default=None, ge=1, le=65535, description="Default 2333 for containers, 22 for hosts."
     )
-    private_key: str | None = Field(default=None, description="Path of the private key.")
-    proxy_jump: str | None = Field(
+    private_key: Text | None = Field(default=None, description="Path of the private key.")
+    proxy_jump: Jump | None = Field(
         default=None, description="Bastion in the form user@host[:port][,...]."
     )
-    options: dict[str, str] = Field(
+    options: dict[str, Text] = Field(
         default_factory=dict, description="More ssh_config options, name to value."
     )
 
@@ -54,7 +61,10 @@ class Ssh(Model):
     @classmethod
     def _checks_stay_on(cls, options: dict[str, str]) -> dict[str, str]:
         for name, value in options.items():
-            if name.lower() == "stricthostkeychecking" and value.lower() in {"no", "off"}:
+            if not _OPTION.fullmatch(name):
+                raise ValueError(f"names of ssh_config options; {name!r} is none")
+            off = value.strip("\"'").lower() in {"no", "off", "false"}
+            if name.lower() == "stricthostkeychecking" and off:
                 raise ValueError(
                     "StrictHostKeyChecking stays on: pin the host keys in known_hosts instead"
                 )
@@ -65,16 +75,18 @@ class Node(Model):
     """Where training ranks run."""
 
     name: str = Field(description="Unique; letters, digits and dashes, as in a host name.")
-    address: str | None = Field(default=None, description="Address for SSH; not for local nodes.")
+    address: Address | None = Field(
+        default=None, description="Address for SSH; not for local nodes."
+    )
     port: int | None = Field(default=None, ge=1, le=65535, description="SSH port of this node.")
-    training_address: str | None = Field(
+    training_address: Address | None = Field(
         default=None, description="Address on the training network; default: address."
     )
-    root: str | None = Field(default=None, description="The node's own directory, absolute.")
+    root: Text | None = Field(default=None, description="The node's own directory, absolute.")
     gpus: int | list[int] | None = Field(
         default=None, description="How many GPUs, or which; one rank each. CPU nodes have one rank."
     )
-    python: str | None = Field(
+    python: Text | None = Field(
         default=None, description="The Python that ms-swift is installed in."
     )
 
@@ -92,6 +104,9 @@ class Node(Model):
             raise ValueError("at least one GPU (leave gpus out on CPU nodes)")
         if isinstance(gpus, list) and (len(set(gpus)) < len(gpus) or min(gpus) < 0):
             raise ValueError("GPU numbers, each once, none negative")
+        most = (max(gpus) if isinstance(gpus, list) else gpus or 0) if gpus else 0
+        if most > MOST_GPUS:
+            raise ValueError(f"at most {MOST_GPUS} GPUs a node")
         return gpus
 
 
@@ -107,16 +122,20 @@ class Fleet(Model):
     runtime: Runtime = Field(description="container, host or local.")
     device: Literal["gpu", "cpu"] = Field(default="gpu", description="cpu hides GPUs.")
     line: str = Field(default="4.6", description="The ms-swift release line on the nodes.")
-    root: str = Field(default="/data/swiftops", description="Parent of the nodes' own directories.")
-    python: str | None = Field(default=None, description="Default of every node's python.")
-    cpu_threads: int = Field(default=1, ge=1, description="Threads of a rank on CPU nodes.")
-    shared_paths: list[str] = Field(
+    root: Text = Field(
+        default="/data/swiftops", description="Parent of the nodes' own directories."
+    )
+    python: Text | None = Field(default=None, description="Default of every node's python.")
+    cpu_threads: int = Field(
+        default=1, ge=1, le=4096, description="Threads of a rank on CPU nodes."
+    )
+    shared_paths: list[Text] = Field(
         default_factory=list, description="Folders that are the same on all nodes."
     )
-    training_network: str | None = Field(
+    training_network: Network | None = Field(
         default=None, description="CIDR that every training_address must lie in."
     )
-    training_interface: str | None = Field(
+    training_interface: Interface | None = Field(
         default=None, description="Interface NCCL and Gloo use; lo on local fleets."
     )
     ssh: Ssh = Field(default_factory=Ssh)
@@ -136,35 +155,70 @@ class Fleet(Model):
         twice = [name for name, count in Counter(node.name for node in nodes).items() if count > 1]
         if twice:
             raise ValueError(f"unique node names; duplicate node {', '.join(twice)}")
-        roots = [node.root for node in nodes if node.root]
-        if len(set(roots)) < len(roots):
-            raise ValueError("a root of its own for every node")
         return nodes
 
     @model_validator(mode="after")
-    def _nodes_can_be_reached(self) -> Fleet:
+    def _nodes_stand_apart(self) -> Fleet:
+        problems = [*self._paths(), *self._addresses(), *self._gpus_of_one_machine()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _paths(self) -> Iterator[str]:
+        roots = [(node.name, posixpath.normpath(self.node_root(node))) for node in self.nodes]
+        if self.runtime is not Runtime.LOCAL:
+            relative = [name for name, root in roots if not root.startswith("/")]
+            if relative:
+                yield f"absolute roots; not so on {', '.join(relative)}"
+            mirror = self.hub.mirror if self.hub.mirror_at == "first_node" else None
+            if mirror and mirror[0] != "/":
+                yield "an absolute hub.mirror, as it lies on the first node"
+        whole = [name for name, root in roots if root.strip("/.") == ""]
+        if whole:
+            yield f"roots below a folder of their own; not so on {', '.join(whole)}"
+        by_root = sorted((root, name) for name, root in roots)
+        for (root, name), (other_root, other) in itertools.pairwise(by_root):
+            if root == other_root:
+                yield f"a root of its own for every node; {name} and {other} share {root}"
+            if self.runtime is Runtime.LOCAL and other_root.startswith(f"{root}/"):
+                yield f"roots beside each other; that of {other} lies in that of {name}"
+
+    def _addresses(self) -> Iterator[str]:
         if self.runtime is not Runtime.LOCAL:
             missing = [node.name for node in self.nodes if not node.address]
             if missing:
-                raise ValueError(
-                    f"an address for every node of runtime {self.runtime.value}; "
-                    f"none for {', '.join(missing)}"
-                )
-            relative = [node.name for node in self.nodes if self.node_root(node)[0] != "/"]
-            if relative:
-                raise ValueError(f"absolute roots; not so on {', '.join(relative)}")
-            mirror = self.hub.mirror if self.hub.mirror_at == "first_node" else None
-            if mirror and mirror[0] != "/":
-                raise ValueError("an absolute hub.mirror, as it lies on the first node")
-        if self.training_network is not None:
-            network = ipaddress.ip_network(self.training_network, strict=False)
+                names = ", ".join(missing)
+                yield f"an address for every node of runtime {self.runtime.value}; none for {names}"
+            seen: dict[tuple[str | None, int | None], str] = {}
             for node in self.nodes:
-                address = node.training_address or node.address or LOOPBACK
-                if ipaddress.ip_address(address) not in network:
-                    raise ValueError(
-                        f"training addresses inside {network}; {node.name} has {address}"
-                    )
-        return self
+                place = (node.address, node.port or self.ssh.port)
+                if place in seen:
+                    yield f"an address and port of its own; {seen[place]} and {node.name} share one"
+                seen[place] = node.name
+        if self.training_network is None:
+            return
+        network = ipaddress.ip_network(self.training_network, strict=False)
+        for node in self.nodes:
+            address = node.training_address or node.address or LOOPBACK
+            try:
+                inside = ipaddress.ip_address(address) in network
+            except ValueError:
+                yield f"training addresses as numbers inside {network}; {node.name} has {address}"
+                continue
+            if not inside:
+                yield f"training addresses inside {network}; {node.name} has {address}"
+
+    def _gpus_of_one_machine(self) -> Iterator[str]:
+        """Local nodes that name their GPUs must not share one: NCCL refuses that."""
+        if self.runtime is not Runtime.LOCAL or self.device == "cpu":
+            return
+        owner: dict[int, str] = {}
+        for node in self.nodes:
+            for gpu in self._gpu_list(node):
+                if gpu in owner:
+                    both = f"{owner[gpu]} and {node.name}"
+                    yield f"GPUs of its own for every node; {both} share {gpu}"
+                owner[gpu] = node.name
 
     @classmethod
     def load(cls, path: str | Path) -> Fleet:

@@ -9,8 +9,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from pyswiftops.errors import Finding, RunSpecError
-from pyswiftops.specs.document import Model, read_yaml, validate
+from pyswiftops.specs.document import Model, validate
+from pyswiftops.specs.reading import read_yaml
 from pyswiftops.specs.sources import DataSource, ModelSource, Source
+from pyswiftops.specs.texts import Word
 
 KEY = "run"
 AnySource = TypeVar("AnySource", bound=Source)
@@ -21,6 +23,7 @@ _OURS = re.compile(
     r"(MASTER_(ADDR|PORT)|NNODES|NODE_RANK|NPROC_PER_NODE|(LOCAL_)?(RANK|WORLD_SIZE)"
     r"|CUDA_VISIBLE_DEVICES|PATH|HOME|TMPDIR|HF_HOME|MODELSCOPE_CACHE|SWIFTOPS_.*)"
 )
+_FLAG = re.compile(r"-(?![0-9.])")  # a negative number is none
 _RUN_CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/checkpoint-[0-9]+)?")
 _SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY)(_|$)", re.IGNORECASE)
 
@@ -37,6 +40,13 @@ class Data(Model):
         default="auto", description="Tokens; auto measures the rows and takes the longest."
     )
 
+    @field_validator("system")
+    @classmethod
+    def _not_a_flag(cls, system: str | None) -> str | None:
+        if system is not None and (not system.strip() or system.startswith("-")):
+            raise ValueError("a text that is not empty and does not begin with a dash")
+        return system
+
     @field_validator("max_length")
     @classmethod
     def _positive(cls, value: Literal["auto"] | int) -> Literal["auto"] | int:
@@ -51,7 +61,7 @@ class Lora(Model):
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=32, gt=0)
     dropout: float = Field(default=0.05, ge=0, lt=1)
-    target_modules: list[str] = Field(default_factory=lambda: ["all-linear"])
+    target_modules: list[Word] = Field(min_length=1, default_factory=lambda: ["all-linear"])
 
 
 class Method(Model):
@@ -171,8 +181,8 @@ class Tracking(Model):
     """Experiment trackers; tokens are secrets and never stand in a run file."""
 
     report_to: tuple[Literal["tensorboard", "wandb", "swanlab"], ...] = ("tensorboard",)
-    project: str | None = None
-    experiment: str | None = None
+    project: Word | None = None
+    experiment: Word | None = None
 
 
 class Deploy(Model):
@@ -181,7 +191,7 @@ class Deploy(Model):
     engine: Literal["swift"] = Field(default="swift", description="swift: `swift deploy`.")
     host: str = Field(default="127.0.0.1", description="Address to bind; loopback by default.")
     port: Literal["auto"] | int = Field(default="auto", description="auto leases a free port.")
-    served_name: str | None = Field(default=None, description="Default: the run's name.")
+    served_name: Word | None = Field(default=None, description="Default: the run's name.")
 
     @field_validator("host")
     @classmethod
@@ -240,6 +250,21 @@ class RunSpec(Model):
         Field(default_factory=dict, description="stage -> flag without dashes -> value(s).")
     )
 
+    @field_validator("extra_args")
+    @classmethod
+    def _flags_may_be_set(cls, stages: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
+        for name, value in (item for flags in stages.values() for item in flags.items()):
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"flags without dashes, as in learning_rate; {name!r} is none")
+            if _SECRET.search(name):
+                raise ValueError(f"no secrets in a run file, which is kept; {name} looks like one")
+            words = value if isinstance(value, list) else [value]
+            if any(isinstance(word, str) and _FLAG.match(word) for word in words):
+                raise ValueError(f"values that do not begin with a dash; {name} has one")
+            if any(isinstance(word, list) for word in words):
+                raise ValueError(f"a value or a list of values; {name} has lists in a list")
+        return stages
+
     @classmethod
     def load(cls, path: str | Path) -> RunSpec:
         """Read a run file; relative paths in it are taken from the file's folder.
@@ -254,10 +279,13 @@ class RunSpec(Model):
     def from_document(cls, document: dict[str, Any], path: Path) -> RunSpec:
         """Validate a parsed run file that came from ``path``."""
         if set(document) != {KEY} or not isinstance(document[KEY], dict):
+            found = f"keys {', '.join(map(str, document))[:200] or 'none'}"
+            if set(document) == {KEY}:
+                found = f"a {type(document[KEY]).__name__} below it"
             raise RunSpecError(
                 Finding(
                     f"one top-level key '{KEY}:' with the run below it",
-                    f"keys {', '.join(map(str, document)) or 'none'}",
+                    found,
                     str(path),
                     f"indent the run under '{KEY}:' (Ansible reads the same file with -e @)",
                 )

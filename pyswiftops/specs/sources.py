@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from pyswiftops.specs.document import Model
+from pyswiftops.specs.texts import Text, Word
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
@@ -52,7 +53,7 @@ class At(StrEnum):
 class Source(Model):
     """A path, or an id of a hub: exactly one of ``path`` and ``id``."""
 
-    path: str | None = Field(default=None, description="A path; see 'at' for where it lies.")
+    path: Text | None = Field(default=None, description="A path; see 'at' for where it lies.")
     at: At = Field(
         default=At.NODES,
         description="Where path lies: nodes (the same on every node), first_node, controller.",
@@ -101,8 +102,8 @@ class Source(Model):
 class ModelSource(Source):
     """The base model, as an HF checkpoint."""
 
-    model_type: str | None = Field(default=None, description="ms-swift model type, e.g. llama.")
-    template: str | None = Field(default=None, description="ms-swift chat template, e.g. chatml.")
+    model_type: Word | None = Field(default=None, description="ms-swift model type, e.g. llama.")
+    template: Word | None = Field(default=None, description="ms-swift chat template, e.g. chatml.")
     torch_dtype: Literal["bfloat16", "float16", "float32"] = Field(
         default="bfloat16", description="Precision on GPUs; CPU fleets always use float32."
     )
@@ -165,7 +166,7 @@ class DataSource(Source):
 class HubAccess(Model):
     """How the fleet reaches hubs. Tokens never stand in a fleet file."""
 
-    mirror: str | None = Field(
+    mirror: Text | None = Field(
         default=None, description="A folder laid out like a node's hub folder; no hub is asked."
     )
     mirror_at: Literal["first_node", "controller"] = Field(
@@ -177,7 +178,7 @@ class HubAccess(Model):
     huggingface_endpoint: str | None = Field(
         default=None, description="URL in place of Hugging Face's own, e.g. of a mirror site."
     )
-    tokens: str | None = Field(
+    tokens: Text | None = Field(
         default=None, description="File on the controller with NAME=token lines, mode 0600."
     )
 
