@@ -22,7 +22,7 @@ from pyswiftops.errors import (
 )
 from pyswiftops.events import Event
 from pyswiftops.nodes import Nodes
-from pyswiftops.paths import RunFolder
+from pyswiftops.paths import RunFolder, check_run_id
 from pyswiftops.pipeline import Pipeline
 from pyswiftops.planner.commands import check
 from pyswiftops.planner.plan import Plan, make_plan
@@ -73,7 +73,7 @@ class Client:
         Raises:
             BadInputError: with all findings.
         """
-        run_id = run_id or spec.name
+        run_id = spec.name if run_id is None else run_id
         nodes = nodes_from_vars(fleet.host_vars())
         plan = make_plan(fleet, spec, run_id)  # an unknown release line ends here
         findings = check(spec, nodes, {})
@@ -236,8 +236,8 @@ class Client:
         )
 
     def _summary(self, run_id: str) -> RunSummary:
-        store = self._store(run_id)
         try:
+            store = self._store(run_id)
             state = store.load()
         except SwiftOpsError as problem:
             return RunSummary(run_id, "unreadable", problem=str(problem))
@@ -405,7 +405,7 @@ class Client:
             time.sleep(FOLLOW_SECONDS)
 
     def _store(self, run_id: str) -> RunStore:
-        return RunStore(RunFolder(self.runs, run_id))
+        return RunStore(RunFolder(self.runs, check_run_id(run_id)))
 
     def _nodes(self, run_id: str) -> Nodes:
         """The nodes of a run that is there."""

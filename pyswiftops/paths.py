@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from pyswiftops.errors import BadInputError, Finding
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def check_run_id(run_id: str) -> str:
+    """The run id, if it may become a folder's name on the controller and on every node.
+
+    Raises:
+        BadInputError: it could lead out of the folder, be taken for a flag, or is too long.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise BadInputError(
+            Finding(
+                "a run id of letters, digits, '.', '_' and '-', at most 64, the first no sign",
+                repr(run_id[:200]),
+                "the run id",
+                "name another, for instance --run-id try-2",
+            )
+        )
+    return run_id
 
 
 @dataclass(frozen=True)

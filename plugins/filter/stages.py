@@ -12,7 +12,7 @@ from ansible.errors import AnsibleFilterError
 
 try:
     from pyswiftops.errors import BadInputError
-    from pyswiftops.paths import NodePaths
+    from pyswiftops.paths import NodePaths, check_run_id
     from pyswiftops.planner import commands, fetching
     from pyswiftops.specs.run import Resume
     from pyswiftops.stages.command import UnboundValueError
@@ -34,6 +34,10 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def _paths(root: str, run_id: str) -> NodePaths:
+    return NodePaths(str(root), check_run_id(str(run_id)))
+
+
 def run_spec(run: Mapping[str, Any]) -> dict[str, Any]:
     """The run as given with ``-e @run.yml``, validated, with defaults and absolute paths."""
     return commands.run_spec(run).model_dump(mode="json")
@@ -41,7 +45,7 @@ def run_spec(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def run_paths(root: str, run_id: str) -> dict[str, str]:
     """The run's files on a node, by name."""
-    paths = NodePaths(str(root), str(run_id))
+    paths = _paths(root, run_id)
     names = [field.name for field in dataclasses.fields(paths)]
     properties = [name for name, value in vars(NodePaths).items() if isinstance(value, property)]
     return {name: getattr(paths, name) for name in [*names, *properties]}
@@ -49,17 +53,17 @@ def run_paths(root: str, run_id: str) -> dict[str, str]:
 
 def job_directory(root: str, run_id: str, job: str) -> str:
     """A job's folder on a node."""
-    return NodePaths(str(root), str(run_id)).job(str(job))
+    return _paths(root, run_id).job(str(job))
 
 
 def answers_path(root: str, run_id: str, job: str) -> str:
     """Where an infer job's answers lie on a node."""
-    return NodePaths(str(root), str(run_id)).answers(str(job))
+    return _paths(root, run_id).answers(str(job))
 
 
 def leases_path(root: str, run_id: str, job: str) -> str:
     """Where a job's leased ports are kept on a node."""
-    return NodePaths(str(root), str(run_id)).leases(str(job))
+    return _paths(root, run_id).leases(str(job))
 
 
 def flag_value(argv: list[str], flag: str) -> str:
@@ -110,19 +114,19 @@ class FilterModule:
                 "renderers of training flags)"
             )
         return {
-            "answers_path": answers_path,
+            "answers_path": _checked(answers_path),
             "first_failure": _checked(commands.first_failure),
             "flag_value": flag_value,
-            "job_directory": job_directory,
+            "job_directory": _checked(job_directory),
             "job_peers": job_peers,
             "job_requests": _checked(commands.job_requests),
-            "leases_path": leases_path,
+            "leases_path": _checked(leases_path),
             "needs": commands.needs,
             "pick": pick,
-            "pull_source": pull_source,
+            "pull_source": _checked(pull_source),
             "resume_needs": _checked(commands.resume_needs),
             "resume_source": resume_source,
-            "run_paths": run_paths,
+            "run_paths": _checked(run_paths),
             "run_spec": _checked(run_spec),
             "stage_commands": _checked(commands.stage_commands),
         }

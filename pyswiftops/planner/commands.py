@@ -15,11 +15,25 @@ from pyswiftops.errors import BadInputError, Finding
 from pyswiftops.matrix import check_flags
 from pyswiftops.planner.parallel import check_parallel
 from pyswiftops.specs.run import KEY, RunSpec
-from pyswiftops.stages import train
+from pyswiftops.stages import lines, train
 from pyswiftops.stages.command import Command
 from pyswiftops.stages.node import NodeFacts, nodes_from_vars, world_size
 from pyswiftops.stages.render import context, render, verb
 
+# Neutral names of flags that only the tool may set: paths, and where the endpoint listens.
+OWNED = (
+    "model",
+    "mcore_model",
+    "mcore_adapter",
+    "dataset",
+    "to_mcore",
+    "to_hf",
+    "questions",
+    "answers",
+    "host",
+    "port",
+    "output",
+)
 SECONDARY = frozenset({"peer_failed", "peer_silent", "stopped", "join_timeout"})
 
 
@@ -31,7 +45,27 @@ def check(spec: RunSpec, nodes: Sequence[NodeFacts], model: Mapping[str, Any]) -
         for stage, names in spec.extra_args.items()
         for finding in check_flags(line, verb(stage, spec), names, f"extra_args.{stage}")
     ]
+    findings += _check_owned(spec, lines.line(line))
     return findings + check_parallel(spec, world_size(nodes), model)
+
+
+def _check_owned(spec: RunSpec, line: lines.Line) -> list[Finding]:
+    """Findings for flags that tell where things are, which later stages count on."""
+    tables = {"train": line.train, "infer": line.infer, "deploy": line.infer}
+    findings = []
+    for stage, names in spec.extra_args.items():
+        table = tables.get(stage, line.export)
+        owned = {table[name] for name in OWNED if name in table} | set(line.train_always)
+        findings += [
+            Finding(
+                "flags that the tool does not set itself",
+                name,
+                f"extra_args.{stage}.{name}",
+                "leave it out; docs/reference/run.md names the keys of the run file",
+            )
+            for name in sorted(owned & set(names))
+        ]
+    return findings
 
 
 def run_spec(run: Mapping[str, Any]) -> RunSpec:

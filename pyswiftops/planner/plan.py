@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pyswiftops.paths import check_run_id
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages.catalog import CATALOG
@@ -94,6 +95,7 @@ class Plan:
 
 def make_plan(fleet: Fleet, spec: RunSpec, run_id: str, rows: int = 0) -> Plan:
     """Render all jobs. Pure: looks at nothing but its arguments and the matrix."""
+    check_run_id(run_id)
     nodes = nodes_from_vars(fleet.host_vars())
     jobs = {
         job: tuple(render(job, run_id, spec, nodes))

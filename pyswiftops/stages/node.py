@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
 
 from pyswiftops.errors import Finding, FleetError
 from pyswiftops.paths import NodePaths
-from pyswiftops.specs.document import validate
+from pyswiftops.specs.document import Model, validate
 from pyswiftops.specs.sources import HubAccess
+from pyswiftops.specs.texts import Address, Interface, Text
 
 REQUIRED = (
     "swiftops_line",
@@ -19,6 +22,51 @@ REQUIRED = (
     "swiftops_python",
     "swiftops_address",
 )
+
+
+class _Variables(Model):
+    """The variables that are read; ``docs/reference/fleet.md`` describes them."""
+
+    swiftops_rank: int = Field(ge=0)
+    swiftops_ranks: int | None = Field(default=None, ge=1)
+    swiftops_root: Text
+    swiftops_python: Text
+    swiftops_address: Address
+    swiftops_interface: Interface | None = None
+    swiftops_device: Literal["gpu", "cpu"] = "gpu"
+    swiftops_gpus: list[Annotated[int, Field(ge=0)]] | None = None
+    swiftops_cpu_threads: int | None = Field(default=None, ge=1)
+    swiftops_line: Text
+    swiftops_hidden_paths: list[Text] | None = None
+    swiftops_hub: HubAccess | None = None
+
+    @field_validator("swiftops_line", mode="before")
+    @classmethod
+    def _a_text(cls, line: Any) -> Any:
+        """An inventory may write 4.6 without quotes."""
+        return str(line) if type(line) in {int, float} else line
+
+    @field_validator("swiftops_root")
+    @classmethod
+    def _absolute(cls, root: str) -> str:
+        if not root.startswith("/") or not root.strip("/."):
+            raise ValueError("an absolute folder, not / itself")
+        return root
+
+    @field_validator("swiftops_interface", mode="before")
+    @classmethod
+    def _none_if_empty(cls, interface: Any) -> Any:
+        return interface or None
+
+    @model_validator(mode="after")
+    def _a_gpu_a_rank(self) -> _Variables:
+        gpus = self.swiftops_gpus or []
+        if len(set(gpus)) < len(gpus):
+            raise ValueError("GPU numbers, each once, in swiftops_gpus")
+        wanted = self.swiftops_ranks or len(gpus)
+        if gpus and self.swiftops_device == "gpu" and wanted != len(gpus):
+            raise ValueError(f"a GPU a rank; {wanted} ranks and {len(gpus)} in swiftops_gpus")
+        return self
 
 
 @dataclass(frozen=True)
@@ -60,7 +108,7 @@ class NodeFacts:
         """Read the variables that the inventory plugin or a hand-written inventory sets.
 
         Raises:
-            FleetError: a required variable is missing.
+            FleetError: a variable is missing, or has a value that it cannot have.
         """
         missing = [key for key in REQUIRED if key not in variables]
         if missing:
@@ -72,27 +120,23 @@ class NodeFacts:
                     "use a fleet file, or set the variables of docs/reference/fleet.md",
                 )
             )
-        device = str(variables.get("swiftops_device", "gpu"))
-        gpus = tuple(int(number) for number in variables.get("swiftops_gpus") or ())
+        known = {key: variables[key] for key in _Variables.model_fields if key in variables}
+        told = validate(_Variables, known, f"host {name} of the inventory", FleetError)
+        gpus = tuple(told.swiftops_gpus or ())
         return cls(
             name=name,
-            rank=int(variables["swiftops_rank"]),
-            ranks=int(variables.get("swiftops_ranks") or max(1, len(gpus))),
-            root=str(variables["swiftops_root"]),
-            python=str(variables["swiftops_python"]),
-            address=str(variables["swiftops_address"]),
-            interface=variables.get("swiftops_interface") or None,
-            device=device,
-            gpus=() if device == "cpu" else gpus,
-            cpu_threads=int(variables.get("swiftops_cpu_threads") or 1),
-            line=str(variables["swiftops_line"]),
-            hidden=tuple(str(path) for path in variables.get("swiftops_hidden_paths") or ()),
-            hub=validate(
-                HubAccess,
-                variables.get("swiftops_hub") or {},
-                f"host {name} of the inventory: swiftops_hub",
-                FleetError,
-            ),
+            rank=told.swiftops_rank,
+            ranks=told.swiftops_ranks or max(1, len(gpus)),
+            root=told.swiftops_root,
+            python=told.swiftops_python,
+            address=told.swiftops_address,
+            interface=told.swiftops_interface,
+            device=told.swiftops_device,
+            gpus=() if told.swiftops_device == "cpu" else gpus,
+            cpu_threads=told.swiftops_cpu_threads or 1,
+            line=told.swiftops_line,
+            hidden=tuple(told.swiftops_hidden_paths or ()),
+            hub=told.swiftops_hub or HubAccess(),
         )
 
     @property
