@@ -35,7 +35,7 @@ demo: $(VENV)/.local ## Fine-tune a real model on two logical nodes, serve it, a
 	$(BIN)/swiftops demo --name "$$NAME" --author "$$AUTHOR" --folder "$$FOLDER" $(if $(filter-out 0,$(KEEP)),--keep)
 
 test-fast: $(VENV)/.dev ## Tests of under a minute
-	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not slow" tests/unit tests/golden
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not slow" tests/unit tests/golden tests/corpus
 
 test: test-fast lint ## All tests that need neither Docker nor GPU, fast ones first
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests/unit

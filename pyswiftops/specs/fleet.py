@@ -189,9 +189,9 @@ class Fleet(Model):
             if missing:
                 names = ", ".join(missing)
                 yield f"an address for every node of runtime {self.runtime.value}; none for {names}"
-            seen: dict[tuple[str | None, int | None], str] = {}
+            seen: dict[tuple[str | None, int], str] = {}
             for node in self.nodes:
-                place = (node.address, node.port or self.ssh.port)
+                place = (node.address, self._port(node))
                 if place in seen:
                     yield f"an address and port of its own; {seen[place]} and {node.name} share one"
                 seen[place] = node.name
@@ -352,6 +352,10 @@ class Fleet(Model):
         fallback = sys.executable if self.runtime is Runtime.LOCAL else "/usr/bin/python3"
         return node.python or self.python or fallback
 
+    def _port(self, node: Node) -> int:
+        default = 2333 if self.runtime is Runtime.CONTAINER else 22
+        return node.port or self.ssh.port or default
+
     def _connection(self, node: Node) -> dict[str, Any]:
         if self.runtime is Runtime.LOCAL:
             return {
@@ -360,7 +364,6 @@ class Fleet(Model):
                 "ansible_pipelining": True,
             }
         ssh = self.ssh
-        default_port = 2333 if self.runtime is Runtime.CONTAINER else 22
         arguments = ["-o ControlMaster=auto", "-o ControlPersist=300s", "-o ServerAliveInterval=15"]
         if ssh.proxy_jump:
             arguments.append(f"-o ProxyJump={_quoted(ssh.proxy_jump)}")
@@ -368,7 +371,7 @@ class Fleet(Model):
         variables: dict[str, Any] = {
             "ansible_connection": "ssh",
             "ansible_host": node.address,
-            "ansible_port": node.port or ssh.port or default_port,
+            "ansible_port": self._port(node),
             "ansible_user": ssh.user or getpass.getuser(),
             "ansible_pipelining": True,
             "ansible_ssh_args": " ".join(arguments),
