@@ -32,6 +32,7 @@ ROOM = "SWIFTOPS_FETCH_ROOM"
 _CHUNK = 4 * 1024 * 1024
 _DIGEST_SIZE = 16  # of the manifests that nodes are held against
 _TOKENS = {"huggingface": "HF_TOKEN", "modelscope": "MODELSCOPE_API_TOKEN"}
+_PACKAGES = {"huggingface": "huggingface_hub", "modelscope": "modelscope_hub"}
 _GB = 1e9
 
 
@@ -57,15 +58,29 @@ def fetch(wanted: Wanted, place: FetchedFolder, room: Mapping[str, int]) -> int:
     listing: Listing = _asked(wanted, where, lambda: hubs.list_files(wanted))
     if not listing.files:
         raise _error("files", "none", where, "look at the id and the revision in the run file")
+    outside = [name for name in listing.files if name.startswith("/") or ".." in name.split("/")]
+    if outside:
+        raise _error("names of files inside the folder", outside[0], where, "do not use it")
     _say(f"{where}: {len(listing.files)} files, {listing.bytes / _GB:.3f} GB {listing.commit}")
     staging = Path(place.staging)
     Path(place.folder).parent.mkdir(parents=True, exist_ok=True)
     with _locked(Path(place.lock)):
         _seed(Path(place.folder), staging)
+        entries = _right(staging, listing)
+        missing = sorted(set(listing.files) - set(entries))
         _check_room(listing, staging, room, where)
-        _asked(wanted, where, lambda: hubs.download(wanted, listing.commit, staging))
+        if missing:
+            _say(f"{where}: {len(missing)} files to come")
+            _asked(wanted, where, lambda: hubs.download(wanted, listing.commit, staging, missing))
+            entries |= _right(staging, listing, missing)
+        wrong = sorted(set(listing.files) - set(entries))
+        if wrong:
+            for name in wrong:
+                (staging / name).unlink(missing_ok=True)
+            remedy = "run again: these files are fetched anew, all others are kept"
+            expected = "every file as the hub lists it"
+            raise _error(expected, f"{', '.join(wrong[:5])} missing or different", where, remedy)
         _drop_others(staging, listing)
-        entries = _proven(staging, listing, where)
         record = {**wanted.__dict__, "commit": listing.commit, "files": entries}
         _write(Path(place.record), json.dumps(record, indent=1) + "\n")
     _say(f"{where}: all {len(entries)} files are as the hub lists them")
@@ -85,6 +100,11 @@ def _asked(wanted: Wanted, where: str, call: Any) -> Any:
     """What a hub's client answers; its many kinds of errors become one."""
     try:
         return call()
+    except ImportError as problem:
+        package = _PACKAGES[wanted.hub]
+        expected = f"{package} in {sys.executable}"
+        remedy = f"{sys.executable} -m pip install {package}"
+        raise _error(expected, str(problem), where, remedy) from problem
     except Exception as problem:  # clients raise errors of their own, of requests and of httpx
         found = f"{type(problem).__name__}: {problem}".strip()
         token = _TOKENS[wanted.hub]
@@ -158,29 +178,19 @@ def _drop_others(staging: Path, listing: Listing) -> None:
             path.unlink()
 
 
-def _proven(staging: Path, listing: Listing, where: str) -> dict[str, dict[str, Any]]:
-    """Hold every file against the listing, and describe it for the other nodes.
+def _right(
+    staging: Path, listing: Listing, names: Sequence[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Files that are there as the hub lists them, described for the other nodes."""
 
-    Raises:
-        FetchError: a file is not what the hub lists; it is removed.
-    """
-
-    def look(name: str) -> tuple[str, dict[str, Any] | None]:
+    def look(name: str) -> dict[str, Any] | None:
         path = staging / name
-        entry = _describe(path, listing.files[name]) if path.is_file() else None
-        if entry is None:
-            path.unlink(missing_ok=True)
-        return name, entry
+        return _describe(path, listing.files[name]) if path.is_file() else None
 
-    names = sorted(listing.files)
+    chosen = sorted(listing.files if names is None else names)
     with ThreadPoolExecutor(max(1, min(4, len(os.sched_getaffinity(0))))) as pool:
-        found = dict(pool.map(look, names))
-    wrong = [name for name, entry in found.items() if entry is None]
-    if wrong:
-        remedy = "run again: these files are fetched anew, all others are kept"
-        expected = "every file as the hub lists it"
-        raise _error(expected, f"{', '.join(wrong[:5])} missing or different", where, remedy)
-    return {name: entry for name, entry in found.items() if entry is not None}
+        found = zip(chosen, pool.map(look, chosen), strict=True)
+        return {name: entry for name, entry in found if entry is not None}
 
 
 def _describe(path: Path, expected: HubFile) -> dict[str, Any] | None:

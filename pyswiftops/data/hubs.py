@@ -6,9 +6,10 @@ from the environment: HF_ENDPOINT and HF_TOKEN, MODELSCOPE_ENDPOINT and MODELSCO
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,9 @@ def list_files(wanted: Wanted) -> Listing:
     return Listing(commit, kept)
 
 
-def download(wanted: Wanted, commit: str, folder: Path) -> None:
-    """Download into ``folder``, going on with what is there; raises what the client raises."""
-    _DOWNLOADERS[wanted.hub](wanted, commit, folder)
+def download(wanted: Wanted, commit: str, folder: Path, names: Sequence[str]) -> None:
+    """Download files into ``folder``, going on with half files; raises what the client raises."""
+    _DOWNLOADERS[wanted.hub](wanted, commit, folder, [escape(name) for name in names])
 
 
 def _list_huggingface(wanted: Wanted) -> tuple[str, dict[str, HubFile]]:
@@ -109,7 +110,7 @@ def _list_huggingface(wanted: Wanted) -> tuple[str, dict[str, HubFile]]:
     return str(info.sha or ""), files
 
 
-def _download_huggingface(wanted: Wanted, commit: str, folder: Path) -> None:
+def _download_huggingface(wanted: Wanted, commit: str, folder: Path, globs: list[str]) -> None:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 as above
 
     snapshot_download(
@@ -117,7 +118,7 @@ def _download_huggingface(wanted: Wanted, commit: str, folder: Path) -> None:
         repo_type=_TYPES[wanted.kind],
         revision=commit or wanted.revision,
         local_dir=str(folder),
-        ignore_patterns=list(wanted.left_out),
+        allow_patterns=globs,
     )
 
 
@@ -133,15 +134,16 @@ def _list_modelscope(wanted: Wanted) -> tuple[str, dict[str, HubFile]]:
     return "", files
 
 
-def _download_modelscope(wanted: Wanted, _commit: str, folder: Path) -> None:
-    from modelscope import snapshot_download  # noqa: PLC0415 as above
+def _download_modelscope(wanted: Wanted, _commit: str, folder: Path, globs: list[str]) -> None:
+    # what modelscope.snapshot_download calls; importing that takes 6 s longer
+    from modelscope_hub.api import HubApi  # noqa: PLC0415 as above
 
-    snapshot_download(
-        repo_id=wanted.id,
-        repo_type=_TYPES[wanted.kind],
+    HubApi().download_repo(
+        wanted.id,
+        _TYPES[wanted.kind],
         revision=wanted.revision,
         local_dir=str(folder),
-        ignore_patterns=list(wanted.left_out),
+        allow_patterns=globs,
     )
 
 
@@ -149,7 +151,7 @@ _LISTERS: dict[str, Callable[[Wanted], tuple[str, dict[str, HubFile]]]] = {
     "huggingface": _list_huggingface,
     "modelscope": _list_modelscope,
 }
-_DOWNLOADERS: dict[str, Callable[[Wanted, str, Path], None]] = {
+_DOWNLOADERS: dict[str, Callable[[Wanted, str, Path, list[str]], None]] = {
     "huggingface": _download_huggingface,
     "modelscope": _download_modelscope,
 }

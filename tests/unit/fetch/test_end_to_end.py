@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from pyswiftops.client import Client
-from pyswiftops.events import Event
+from pyswiftops.errors import BadInputError, StageFailedError
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
+
+from .hub_server import Hub, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -35,23 +37,26 @@ class Lab:
             "runtime": "local",
             "device": "cpu",
             "root": "nodes",
-            "nodes": [{"name": "node-1"}, {"name": "node-2"}, {"name": "node-3"}],
+            "nodes": [{"name": "node-1"}, {"name": "node-2"}],
             **more,
         }
         return Fleet.from_document(document, self.folder / "fleet.yml")
 
-    def fetch(self, run_id: str, fleet: Fleet, model: Any, rows: list[Any]) -> dict[str, Any]:
+    def fetch(
+        self, run_id: str, fleet: Fleet, model: Any, rows: list[Any], **more: Any
+    ) -> dict[str, Any]:
         """Run the stage; what run.json holds of it."""
         document = {
             "name": run_id,
             "model": model,
             "data": {"train": rows},
-            "training": {"iterations": 1, "global_batch_size": 6},
+            "training": {"iterations": 1, "global_batch_size": 2},
+            "parallel": more.get("parallel", {}),
         }
         spec = RunSpec.from_document({"run": document}, self.folder / "run.yml")
         plan = self.client.plan(fleet, spec)
-        self.events: list[Event] = []
-        result = self.client.apply(plan, stages=["fetch"], on_event=self.events.append)
+        again = bool(more.get("again"))
+        result = self.client.apply(plan, stages=["fetch"], again=again)
         return dict(result.stages["fetch"])
 
     def hub(self, number: int) -> Path:
@@ -63,7 +68,7 @@ def lab(tmp_path: Path) -> Lab:
     folder = tmp_path / "l ab"
     model = folder / MODEL
     model.mkdir(parents=True)
-    config = {"model_type": "llama", "num_attention_heads": 4, "num_hidden_layers": 2}
+    config = {"model_type": "llama", "num_attention_heads": 3, "num_hidden_layers": 2}
     (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (model / "model.safetensors").write_bytes(os.urandom(3_000_000))
     rows = folder / ROWS
@@ -82,23 +87,84 @@ HUB_MODEL = {"id": "Owner/Tiny-0.1B"}
 HUB_ROWS = {"id": "owner/rows", "hub": "huggingface", "revision": "v1.0", "rows": 4}
 
 
-def test_a_mirror_stands_for_the_hub_and_the_second_fetch_moves_nothing(lab: Lab) -> None:
+def test_a_mirror_stands_for_the_hub_and_only_what_is_lacking_is_moved(lab: Lab) -> None:
     fleet = lab.fleet(hub={"mirror": "mirror"})
     rows = [HUB_ROWS, {"path": "mine/rows.jsonl", "at": "controller"}]
+    weights = (lab.folder / MODEL / "model.safetensors").read_bytes()
+    cut_off = lab.hub(2) / "modelscope/models/master/Owner/.Tiny-0.1B.fetching"
+    cut_off.mkdir(parents=True)
+    (cut_off / ".model.safetensors.part").write_bytes(weights[:1_000_000])
 
     first = lab.fetch("first", fleet, HUB_MODEL, rows)
 
-    bytes_of_one = sum(
-        len(data) for part in (MODEL, ROWS) for data in tree(lab.folder / part).values()
-    )
-    bytes_of_one += len(ROW) * 5
-    assert first["result"]["bytes"] == 3 * bytes_of_one
-    for number in (1, 2, 3):
+    sizes = [len(data) for part in (MODEL, ROWS) for data in tree(lab.folder / part).values()]
+    assert first["result"]["bytes"] == 2 * (sum(sizes) + 5 * len(ROW))
+    for number in (1, 2):
         hub = lab.hub(number)
         assert tree(hub / "modelscope/models/master/Owner/Tiny-0.1B") == tree(lab.folder / MODEL)
         assert tree(hub / "huggingface/datasets/v1.0/owner/rows") == tree(lab.folder / ROWS)
-        assert [path.name for path in hub.rglob("rows.jsonl")] == ["rows.jsonl"]
+        (mine,) = hub.rglob("rows.jsonl")
+        assert mine.read_text(encoding="utf-8") == ROW * 5
         assert not list(hub.rglob("*.fetching*"))
 
-    second = lab.fetch("second", fleet, HUB_MODEL, rows)
-    assert second["result"].get("bytes", 0) == 0
+    config = lab.hub(2) / "modelscope/models/master/Owner/Tiny-0.1B/config.json"
+    size = config.stat().st_size
+    config.unlink()
+    mended = lab.fetch("mended", fleet, HUB_MODEL, rows)
+    assert mended["result"]["bytes"] == size
+    assert tree(config.parent) == tree(lab.folder / MODEL)
+
+    (lab.folder / "mine" / "rows.jsonl").write_text(ROW * 6, encoding="utf-8")
+    changed = lab.fetch("changed", fleet, HUB_MODEL, rows)
+    assert changed["result"]["bytes"] == 2 * 6 * len(ROW)
+
+    nothing = lab.fetch("nothing", fleet, HUB_MODEL, rows)
+    assert nothing["result"].get("bytes", 0) == 0
+    assert "logs" not in nothing["result"]
+
+
+def test_a_download_reaches_all_nodes_and_its_token_no_file(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = lab.folder / MODEL
+    mark = "token-that-is-found-nowhere"
+    monkeypatch.setenv("HF_TOKEN", mark)
+    model = {"id": "Owner/Tiny-0.1B", "hub": "huggingface"}
+    rows = [{"path": str(lab.folder / ROWS), "at": "first_node"}]
+    with serving(Hub({"models/Owner/Tiny-0.1B": repository}, mark)) as hub:
+        fleet = lab.fleet(hub={"huggingface_endpoint": hub.url})
+        with pytest.raises(StageFailedError, match="divides the model's 3 attention heads"):
+            lab.fetch("too-wide", fleet, model, rows, parallel={"tensor": 2})
+        folders = [lab.hub(n) / "huggingface/models/main/Owner/Tiny-0.1B" for n in (1, 2)]
+        assert [tree(folder) for folder in folders] == [tree(repository)] * 2
+        assert not list(lab.hub(1).glob("first_node"))
+        (copy,) = lab.hub(2).glob("first_node/datasets/*/rows")
+        assert tree(copy) == tree(lab.folder / ROWS)
+
+        hub.log.clear()
+        kept = lab.fetch("kept", fleet, model, rows)
+        assert (kept["result"].get("bytes", 0), hub.log) == (0, [])
+
+        (repository / "generation_config.json").write_text("{}", encoding="utf-8")
+        again = lab.fetch("kept", fleet, model, rows, again=True)
+        assert hub.sent[-1:] == ["generation_config.json"]
+        assert hub.sent.count("model.safetensors") == 1
+        assert again["result"]["bytes"] == 2
+        assert [tree(folder) for folder in folders] == [tree(repository)] * 2
+
+    written = [path for path in lab.folder.rglob("*") if path.is_file()]
+    assert len(written) > 100
+    assert not [path for path in written if mark.encode() in path.read_bytes()]
+
+
+def test_what_is_not_in_the_mirror_or_on_the_controller_is_bad_input(lab: Lab) -> None:
+    fleet = lab.fleet(hub={"mirror": "mirror", "mirror_at": "controller"})
+    with pytest.raises(BadInputError) as caught:
+        lab.fetch("bad", fleet, {"id": "Owner/Other"}, [{"path": "no.jsonl", "at": "controller"}])
+    found = {finding.where for finding in caught.value.findings}
+    assert found == {
+        str(lab.folder / "mirror/modelscope/models/master/Owner/Other"),
+        str(lab.folder / "no.jsonl"),
+    }
+    assert not (lab.folder / "nodes").exists()
+    assert not (lab.folder / "runs").exists()
