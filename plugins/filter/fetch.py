@@ -71,6 +71,7 @@ class FilterModule:
             )
         return {
             "fetch_lacking": fetching.lacking,
+            "fetch_recorded": fetching.fetch_recorded,
             "fetch_room": fetching.fetch_room,
             "fetch_steps": _checked(fetching.fetch_steps),
             "hub_tokens": _checked(hub_tokens),

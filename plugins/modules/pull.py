@@ -89,7 +89,7 @@ copied:
   returned: success
   type: list
   elements: str
-skipped:
+kept:
   description: Relative paths that were there already, as the manifest says.
   returned: success
   type: list
@@ -140,7 +140,7 @@ def pull(params: dict, *, check: bool) -> dict:
     return {
         "changed": bool(todo.copy),
         "copied": list(todo.copy),
-        "skipped": list(todo.skipped),
+        "kept": list(todo.skipped),
         "bytes": todo.bytes,
         "seconds": round(time.monotonic() - started, 3),
     }

@@ -50,6 +50,23 @@ def fetch_room(steps: Sequence[Mapping[str, Any]], held: Mapping[str, Sequence[A
     )
 
 
+def fetch_recorded(
+    steps: Sequence[Mapping[str, Any]], first: str, held: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Files of each download, by its folder on the first node.
+
+    Args:
+        steps: Those of :func:`fetch_steps`.
+        first: The first node.
+        held: What the module ``fetched`` returned for each download there.
+    """
+    downloads = [step for step in steps if step["origin"] == "hub"]
+    return {
+        str(step["folders"][first]["folder"]): plain(found["files"])
+        for step, found in zip(downloads, held, strict=True)
+    }
+
+
 def lacking(held: Mapping[str, bool]) -> list[str]:
     """Nodes of ``held`` (node -> whether it has it) that lack it."""
     return [node for node, complete in held.items() if not complete]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pyswiftops.data.lengths import count_rows, summary
+from pyswiftops.data.lengths import count_rows, lines, summary
 
 
 def test_max_length_holds_the_longest_row() -> None:
@@ -32,3 +32,13 @@ def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("{}\n\n{}\n", encoding="utf-8")
     (tmp_path / "b").write_text("{}", encoding="utf-8")
     assert count_rows([str(tmp_path / "a"), str(tmp_path / "b")]) == 3
+
+
+def test_a_sample_counts_as_asked_and_a_folder_cannot_be_counted(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("{}\n{}\n{}\n", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    file, folder = str(tmp_path / "a"), str(tmp_path / "folder")
+    assert count_rows([file, f"{file}#2"]) == 5
+    assert count_rows([f"{folder}:subset#7"]) == 7
+    assert count_rows([file, folder]) is None
+    assert lines(f"{file}#2") is None

@@ -12,6 +12,7 @@ import pytest
 
 from pyswiftops.client import Client
 from pyswiftops.errors import BadInputError, StageFailedError
+from pyswiftops.planner.plan import make_plan
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 
@@ -20,7 +21,6 @@ from .hub_server import Hub, serving
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 MODEL = "mirror/modelscope/models/master/Owner/Tiny-0.1B"
-ROWS = "mirror/huggingface/datasets/v1.0/owner/rows"
 ROW = '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n'
 
 
@@ -54,7 +54,8 @@ class Lab:
             "parallel": more.get("parallel", {}),
         }
         spec = RunSpec.from_document({"run": document}, self.folder / "run.yml")
-        plan = self.client.plan(fleet, spec)
+        checked = more.get("checked", False)
+        plan = self.client.plan(fleet, spec) if checked else make_plan(fleet, spec, run_id)
         again = bool(more.get("again"))
         result = self.client.apply(plan, stages=["fetch"], again=again)
         return dict(result.stages["fetch"])
@@ -71,9 +72,8 @@ def lab(tmp_path: Path) -> Lab:
     config = {"model_type": "llama", "num_attention_heads": 3, "num_hidden_layers": 2}
     (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (model / "model.safetensors").write_bytes(os.urandom(3_000_000))
-    rows = folder / ROWS
-    (rows / "data").mkdir(parents=True)
-    (rows / "data" / "train.jsonl").write_text(ROW * 9, encoding="utf-8")
+    (folder / "folder" / "data").mkdir(parents=True)
+    (folder / "folder" / "data" / "train.jsonl").write_text(ROW * 9, encoding="utf-8")
     (folder / "mine").mkdir()
     (folder / "mine" / "rows.jsonl").write_text(ROW * 5, encoding="utf-8")
     return Lab(folder, Client(folder / "runs"))
@@ -83,44 +83,37 @@ def tree(root: Path) -> dict[str, bytes]:
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-HUB_MODEL = {"id": "Owner/Tiny-0.1B"}
-HUB_ROWS = {"id": "owner/rows", "hub": "huggingface", "revision": "v1.0", "rows": 4}
-
-
 def test_a_mirror_stands_for_the_hub_and_only_what_is_lacking_is_moved(lab: Lab) -> None:
     fleet = lab.fleet(hub={"mirror": "mirror"})
-    rows = [HUB_ROWS, {"path": "mine/rows.jsonl", "at": "controller"}]
+    mine, folder = lab.folder / "mine" / "rows.jsonl", lab.folder / "folder"
+    model = {"id": "Owner/Tiny-0.1B"}
+    rows = [{"path": str(mine), "at": "controller"}, {"path": str(folder), "at": "first_node"}]
     weights = (lab.folder / MODEL / "model.safetensors").read_bytes()
     cut_off = lab.hub(2) / "modelscope/models/master/Owner/.Tiny-0.1B.fetching"
     cut_off.mkdir(parents=True)
     (cut_off / ".model.safetensors.part").write_bytes(weights[:1_000_000])
 
-    first = lab.fetch("first", fleet, HUB_MODEL, rows)
+    first = lab.fetch("first", fleet, model, rows)
 
-    sizes = [len(data) for part in (MODEL, ROWS) for data in tree(lab.folder / part).values()]
-    assert first["result"]["bytes"] == 2 * (sum(sizes) + 5 * len(ROW))
+    size = sum(len(data) for data in tree(lab.folder / MODEL).values())
+    assert first["result"]["bytes"] == 2 * (size + 5 * len(ROW)) + 9 * len(ROW)
     for number in (1, 2):
         hub = lab.hub(number)
         assert tree(hub / "modelscope/models/master/Owner/Tiny-0.1B") == tree(lab.folder / MODEL)
-        assert tree(hub / "huggingface/datasets/v1.0/owner/rows") == tree(lab.folder / ROWS)
-        (mine,) = hub.rglob("rows.jsonl")
-        assert mine.read_text(encoding="utf-8") == ROW * 5
+        (copy,) = hub.glob("controller/datasets/*/rows.jsonl")
+        assert copy.read_text(encoding="utf-8") == ROW * 5
         assert not list(hub.rglob("*.fetching*"))
+    assert not (lab.hub(1) / "first_node").exists()  # it is read where it lies
+    (copy,) = lab.hub(2).glob("first_node/datasets/*/folder")
+    assert tree(copy) == tree(folder)
 
     config = lab.hub(2) / "modelscope/models/master/Owner/Tiny-0.1B/config.json"
     size = config.stat().st_size
     config.unlink()
-    mended = lab.fetch("mended", fleet, HUB_MODEL, rows)
-    assert mended["result"]["bytes"] == size
+    mine.write_text(ROW * 6, encoding="utf-8")
+    mended = lab.fetch("mended", fleet, model, rows)
+    assert mended["result"]["bytes"] == size + 2 * 6 * len(ROW)
     assert tree(config.parent) == tree(lab.folder / MODEL)
-
-    (lab.folder / "mine" / "rows.jsonl").write_text(ROW * 6, encoding="utf-8")
-    changed = lab.fetch("changed", fleet, HUB_MODEL, rows)
-    assert changed["result"]["bytes"] == 2 * 6 * len(ROW)
-
-    nothing = lab.fetch("nothing", fleet, HUB_MODEL, rows)
-    assert nothing["result"].get("bytes", 0) == 0
-    assert "logs" not in nothing["result"]
 
 
 def test_a_download_reaches_all_nodes_and_its_token_no_file(
@@ -130,16 +123,13 @@ def test_a_download_reaches_all_nodes_and_its_token_no_file(
     mark = "token-that-is-found-nowhere"
     monkeypatch.setenv("HF_TOKEN", mark)
     model = {"id": "Owner/Tiny-0.1B", "hub": "huggingface"}
-    rows = [{"path": str(lab.folder / ROWS), "at": "first_node"}]
+    rows = ["mine/rows.jsonl"]
     with serving(Hub({"models/Owner/Tiny-0.1B": repository}, mark)) as hub:
         fleet = lab.fleet(hub={"huggingface_endpoint": hub.url})
         with pytest.raises(StageFailedError, match="divides the model's 3 attention heads"):
             lab.fetch("too-wide", fleet, model, rows, parallel={"tensor": 2})
         folders = [lab.hub(n) / "huggingface/models/main/Owner/Tiny-0.1B" for n in (1, 2)]
         assert [tree(folder) for folder in folders] == [tree(repository)] * 2
-        assert not list(lab.hub(1).glob("first_node"))
-        (copy,) = lab.hub(2).glob("first_node/datasets/*/rows")
-        assert tree(copy) == tree(lab.folder / ROWS)
 
         hub.log.clear()
         kept = lab.fetch("kept", fleet, model, rows)
@@ -160,7 +150,13 @@ def test_a_download_reaches_all_nodes_and_its_token_no_file(
 def test_what_is_not_in_the_mirror_or_on_the_controller_is_bad_input(lab: Lab) -> None:
     fleet = lab.fleet(hub={"mirror": "mirror", "mirror_at": "controller"})
     with pytest.raises(BadInputError) as caught:
-        lab.fetch("bad", fleet, {"id": "Owner/Other"}, [{"path": "no.jsonl", "at": "controller"}])
+        lab.fetch(
+            "bad",
+            fleet,
+            {"id": "Owner/Other"},
+            [{"path": "no.jsonl", "at": "controller"}],
+            checked=True,
+        )
     found = {finding.where for finding in caught.value.findings}
     assert found == {
         str(lab.folder / "mirror/modelscope/models/master/Owner/Other"),

@@ -28,7 +28,7 @@ def test_the_module_reports_what_it_did(
         assert answer["copied"] == [".metadata", "模型/权重.safetensors"]
         assert answer["bytes"] == 2008
     assert (again["changed"], again["copied"], again["bytes"]) == (False, [], 0)
-    assert again["skipped"] == did["copied"]
+    assert again["kept"] == did["copied"]
     assert again["seconds"] >= 0
 
 
