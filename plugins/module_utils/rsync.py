@@ -88,29 +88,32 @@ def command(remote: Remote, staging: Path, bwlimit: str | None = None) -> list[s
     return [*argv, "-e", rsh(remote), "--", f"{remote.address}:/", f"{staging}/"]
 
 
-def push_command(source: Path, remote: Remote) -> list[str]:
+def push_command(source: Path, remote: Remote, *, checksum: bool = False) -> list[str]:
     """Return rsync's argv for the other way: from a folder here into ``remote``'s folder.
 
-    The names come on its standard input, relative to ``source``, each followed by a NUL byte.
+    With ``checksum`` bytes are compared, not sizes and times. The names come on its standard
+    input, relative to ``source``, each followed by a NUL byte.
     """
     argv = ["rsync", "-s", "--times", "--copy-links", "--partial", "--inplace"]
     argv += ["--from0", "--files-from=-", "-e", rsh(remote)]
+    if checksum:
+        argv.append("--checksum")
     return [*argv, "--", f"{source}/", f"{remote.address}:{remote.path}/"]
 
 
-def push(source: Path, remote: Remote, names: Sequence[str]) -> None:
+def push(source: Path, remote: Remote, names: Sequence[str], *, checksum: bool = False) -> None:
     """Bring files of a folder here into a folder of another node; the node proves them then.
 
-    What is there with the same size and time is not sent again; a file that was cut off is
-    gone on with.
+    What is there with the same size and time (or the same bytes, with ``checksum``) is not sent
+    again; a file that was cut off is gone on with.
 
     Raises:
         PullError: rsync is missing or failed.
     """
     _have_rsync(remote)
     done = subprocess.run(
-        push_command(source, remote),
-        input=b"".join(os.fsencode(name) + b"\0" for name in names),
+        push_command(source, remote, checksum=checksum),
+        input=b"".join(os.fsencode(f"./{name}") + b"\0" for name in names),  # "#x" is a comment
         capture_output=True,
         check=False,
         env={**os.environ, "LC_ALL": "C"},

@@ -24,6 +24,10 @@ options:
     type: list
     elements: str
     required: true
+  checksum:
+    description: Compare bytes, not sizes and times, for files that proved wrong.
+    type: bool
+    default: false
   dest:
     description: Where they go; the folder must be there.
     type: dict
@@ -95,6 +99,7 @@ def main() -> None:
             "source": {"type": "path", "required": True},
             "names": {"type": "list", "elements": "str", "required": True},
             "dest": {"type": "dict", "required": True, "options": DEST},
+            "checksum": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -103,7 +108,7 @@ def main() -> None:
         names = [manifest.safe_relative(name) for name in params["names"]]
         remote = rsync.Remote(**params["dest"])
         if not module.check_mode:
-            rsync.push(Path(params["source"]), remote, names)
+            rsync.push(Path(params["source"]), remote, names, checksum=params["checksum"])
     except (manifest.ManifestError, transfer.PullError, OSError) as error:
         module.fail_json(msg=f"pyswiftops.fleet.push: {error}")
     module.exit_json(changed=True, names=names)

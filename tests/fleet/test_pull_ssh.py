@@ -18,6 +18,11 @@ from typing import Any
 
 import pytest
 
+from pyswiftops.client import Client
+from pyswiftops.planner.plan import make_plan
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.run import RunSpec
+
 COLLECTION = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.fleet
@@ -212,6 +217,64 @@ def test_a_pull_that_was_killed_is_continued(
     pull(modules, server.source(source), dest, files)
     assert tree(dest) == data
     assert not staging.exists()
+
+
+def test_a_push_brings_hostile_names_and_mends_what_looks_whole(
+    server: Server, source: Path, tmp_path: Path, modules: dict[str, Any]
+) -> None:
+    files = modules["manifest"].build(str(source))["files"]
+    dest = tmp_path / "far" / "de st;'"
+    dest.mkdir(parents=True)
+    (dest / "-rf").write_bytes(b"?" * files["-rf"]["size"])
+    os.utime(dest / "-rf", ns=(files["-rf"]["mtime_ns"],) * 2)
+    remote = modules["rsync"].Remote(**server.source(dest))
+
+    modules["rsync"].push(source, remote, sorted(files))
+    assert modules["transfer"].plan(dest, files, "true").copy == ("-rf",)
+    modules["rsync"].push(source, remote, ["-rf"], checksum=True)
+    assert tree(dest) == tree(source)
+    assert modules["manifest"].build(str(dest))["files"] == files
+
+    with pytest.raises(modules["transfer"].PullError, match="run again to continue"):
+        modules["rsync"].push(source, remote, ["no such file"])
+
+
+@pytest.mark.timeout(300)
+def test_the_stage_fetch_sends_what_lies_on_the_controller(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSIBLE_PYTHON_INTERPRETER", sys.executable)
+    key = server.options[server.options.index("-i") + 1]
+    known = next(item for item in server.options if item.startswith("UserKnownHostsFile="))
+    model = tmp_path / "my 'model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    (model / "#w 1.safetensors").write_bytes(os.urandom(1 << 20))
+    document = {
+        "plugin": "pyswiftops.fleet.fleet",
+        "runtime": "host",
+        "device": "cpu",
+        "root": str(tmp_path / "ro ot"),
+        "python": sys.executable,
+        "ssh": {
+            "user": getpass.getuser(),
+            "private_key": key,
+            "options": {"UserKnownHostsFile": known.partition("=")[2], "IdentitiesOnly": "yes"},
+        },
+        "nodes": [{"name": "n1", "address": "127.0.0.1", "port": server.port}],
+    }
+    run = {
+        "name": "r",
+        "model": {"path": str(model), "at": "controller"},
+        "data": {"train": ["/nowhere.jsonl"]},
+        "training": {"iterations": 1},
+    }
+    fleet = Fleet.from_document(document, tmp_path / "fleet.yml")
+    spec = RunSpec.from_document({"run": run}, tmp_path / "run.yml")
+    plan = make_plan(fleet, spec, "r")
+    Client(tmp_path / "runs").apply(plan, stages=["fetch"])
+    (there,) = (tmp_path / "ro ot" / "n1" / "hub").glob("controller/models/*/my 'model")
+    assert tree(there) == tree(model)
 
 
 def test_a_missing_file_and_a_missing_key_say_what_to_do(
