@@ -15,6 +15,7 @@ from pyswiftops.errors import RunStoppedError, StageFailedError
 from pyswiftops.events import Event, EventKind
 from pyswiftops.explain import explain
 from pyswiftops.planner.plan import Plan
+from pyswiftops.recorded import recorded
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.stages.catalog import CATALOG, Stage
 from pyswiftops.states import StageState
@@ -187,6 +188,7 @@ class Pipeline:
             owner=str(folder.root),
         )
         if not result.ok:
+            self._store.update(stage.name, result=stage_outcome(result))
             raise self._failure(stage, result)
         return result
 
@@ -285,12 +287,12 @@ def stage_outcome(result: PlaybookResult) -> dict[str, Any]:
     if jobs:
         outcome["logs"] = {node: data["log"] for node, data in jobs.items() if data.get("log")}
         outcome["argv"] = {node: data["argv"] for node, data in jobs.items() if data.get("argv")}
-    return outcome
+    return outcome | recorded(result)
 
 
 def _checkpoints(result: PlaybookResult) -> dict[str, Any]:
     """The checkpoint that a stage proved, and the one that training went on from."""
-    proven = [data["checkpoint"] for data in result.data("checkpoint_info").values()]
+    proven = [data.get("checkpoint") for data in result.data("checkpoint_info").values()]
     taken = [data for data in result.data("resume_from").values() if data.get("iteration")]
     if taken:
         return {"resumed_from": {key: taken[0][key] for key in ("checkpoint", "iteration")}}

@@ -54,6 +54,13 @@ def inputs_after(run: Mapping[str, Any], variables: Mapping[str, Any]) -> Any:
     return fetching.inputs_after(run, _ours(variables))
 
 
+def input_files(run: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, str]:
+    """Inputs on a node as the module ``record`` takes them: label to path."""
+    inputs = fetching.inputs_after(run, _ours(variables))
+    datasets = {f"data.{number}": path for number, path in enumerate(inputs["datasets"], 1)}
+    return {"model": inputs["model"], **datasets}
+
+
 def _ours(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Only what renderers read; others may not be known yet."""
     return {name: value for name, value in variables.items() if name.startswith("swiftops_")}
@@ -75,6 +82,7 @@ class FilterModule:
             "fetch_room": fetching.fetch_room,
             "fetch_steps": _checked(fetching.fetch_steps),
             "hub_tokens": _checked(hub_tokens),
+            "input_files": _checked(input_files),
             "inputs_after": _checked(inputs_after),
             "inputs_before": _checked(inputs_before),
             "model_findings": _checked(fetching.model_findings),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from . import process_tree, supervisor
+from . import imports, process_tree, progress, supervisor
 from .job_state import JobFolder, Kind, State, try_lock, write_json
 from .job_stop import end_remains, stop
 from .job_view import Answer, JobError, View, Wanted, answer, look, read, supervisor_of, wait
@@ -33,6 +33,8 @@ _PACKAGE = "swiftops_supervisor"
 _SHIPPED = (
     "hang",
     "heartbeat",
+    "import_hook",
+    "imports",
     "isolation",
     "job_state",
     "launch",
@@ -176,7 +178,10 @@ def start(request: Request, wanted: Wanted, *, check: bool = False) -> Answer:
         _make_place(request)
         marker = "/".join(str(request.values[name]) for name in ("run_id", "stage", "node"))
         marker += f"/{uuid4().hex}"
-        write_json(folder.request, {**request.values, "marker": marker})
+        records = {"hook": str(folder.hook), "imports": str(folder.imports)}
+        write_json(folder.request, {**request.values, **records, "marker": marker})
+        _make_folder(folder.hook, 0o700)
+        (folder.hook / imports.HOOK_FILE).write_text(_source("import_hook"), encoding="utf-8")
         folder.program.write_bytes(program())
         process = _spawn(folder, lock)
     finally:
@@ -322,7 +327,20 @@ def perform(params: Mapping[str, Any], *, check: bool = False) -> Answer:
     if params["state"] == "started":
         return start(request_of(params), wanted, check=check)
     if params["state"] == "stopped":
-        return stop(directory, params["grace"], wanted, check=check)
+        return _with_records(stop(directory, params["grace"], wanted, check=check), wanted)
     if params["state"] == "finished":
-        return wait(directory, float(params["wait"]), params["since_step"], wanted)
+        told = wait(directory, float(params["wait"]), params["since_step"], wanted)
+        return _with_records(told, wanted)
     return read(directory, wanted)
+
+
+def _with_records(told: Answer, wanted: Wanted) -> Answer:
+    """Add what an ended job's processes imported, and the loss of its steps."""
+    if told["state"] not in {state.value for state in State if state.terminal}:
+        return told
+    curve = progress.curve(wanted.progress_file) if wanted.progress_file else None
+    return {
+        **told,
+        "imports": imports.summary(JobFolder(told["directory"]).imports),
+        "curve": curve or None,
+    }

@@ -110,6 +110,8 @@ class JobFolder:
         self.supervisor_log = self.path / "supervisor.log"
         self.program = self.path / "supervisor.pyz"
         self.stacks = self.path / "stacks"
+        self.hook = self.path / "hook"
+        self.imports = self.path / "imports"
 
     def attempts(self) -> list[int]:
         """Return the numbers of the earlier attempts that are kept, ascending."""

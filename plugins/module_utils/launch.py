@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from . import isolation, process_tree
+from . import imports, isolation, process_tree
 
 _LOG_MODE = 0o644
 _NOT_STARTED = 127
@@ -58,6 +58,9 @@ def environment(request: Mapping[str, object], base: Mapping[str, str]) -> dict[
     env["SWIFTOPS_STAGE"] = str(request["stage"])
     env["SWIFTOPS_NODE"] = str(request["node"])
     env[process_tree.MARKER] = str(request["marker"])
+    hook, records = str(request.get("hook") or ""), str(request.get("imports") or "")
+    if hook:
+        env.update(imports.environment(Path(hook), Path(records), env.get("PYTHONPATH", "")))
     return env
 
 

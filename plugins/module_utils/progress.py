@@ -96,6 +96,28 @@ def latest(path: str) -> Record | None:
     return best
 
 
+def curve(path: str, most: int = 400) -> list[list[float | None]]:
+    """Return a training's points `[step, loss, grad_norm, lr]`, evenly thinned to ``most``.
+
+    A step that was trained again after a resume counts as it was trained last.
+    """
+    points: dict[int, list[float | None]] = {}
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                record = parse_line(line)
+                if record is not None and record["loss"] is not None:
+                    step = record["step"]
+                    points[step] = [step, record["loss"], record["grad_norm"], record["lr"]]
+    except OSError:
+        return []
+    ordered = [points[step] for step in sorted(points)]
+    if len(ordered) <= most:
+        return ordered
+    stride = (len(ordered) - 1) / (most - 1)
+    return [ordered[round(number * stride)] for number in range(most)]
+
+
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None

@@ -268,6 +268,22 @@ progress:
       in seconds C(elapsed), C(remaining) and C(seconds_per_step).
   returned: always
   type: dict
+imports:
+  description:
+    - What the job's Python processes imported, as they recorded it at their exit. C(packages) is
+      distribution to version, C(folder) where most of them lie, C(elsewhere) the others' folders,
+      C(differ) versions that the files themselves name otherwise; C(processes), C(ranks),
+      C(python), C(cuda) and C(nccl). Null where no process left a record; one that was killed
+      leaves none. The variable SWIFTOPS_RECORD_IMPORTS=0 in O(env) switches it off.
+  returned: for O(state=finished) and O(state=stopped), once the job has ended
+  type: dict
+curve:
+  description:
+    - At most 400 points of O(progress_file), each a list of step, loss, grad_norm and lr; null
+      without one.
+  returned: for O(state=finished) and O(state=stopped), once the job has ended
+  type: list
+  elements: list
 descendants:
   description: How many processes the job has.
   returned: always

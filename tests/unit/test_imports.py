@@ -14,7 +14,7 @@ LAYERS = (
     ("guard", "private", "leftovers"),
     ("process",),
     ("runner", "store"),
-    ("results", "local_jobs"),
+    ("results", "recorded", "local_jobs"),
     ("pipeline", "nodes"),
     ("client",),
     ("demo",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -112,3 +113,22 @@ def test_only_the_end_of_a_long_file_is_read(tmp_path: Path) -> None:
 
 def test_no_file_is_no_progress(tmp_path: Path) -> None:
     assert progress.latest(str(tmp_path / "nothing")) is None
+
+
+def test_the_curve_is_every_step_once_and_is_thinned_evenly(tmp_path: Path) -> None:
+    log = tmp_path / "logging.jsonl"
+    lines = [
+        {**MEGATRON_4, "loss": 1000.0 - step, "iteration": f"{step}/900"} for step in range(900)
+    ]
+    again = [{**MEGATRON_4, "loss": 7.0, "iteration": "0/900"}]
+    evaluation = [{"eval_loss": 1.0, "iteration": "5/900"}]
+    text = "\n".join(json.dumps(line) for line in [*lines, *again, *evaluation])
+    log.write_text(f"{text}\nhalf a li", encoding="utf-8")
+    points = progress.curve(str(log))
+    assert len(points) == 400
+    assert points[0] == [0, 7.0, 1.25, 0.001]
+    assert points[-1][:2] == [899, 101.0]
+    steps = [int(point[0] or 0) for point in points]
+    gaps = {after - before for before, after in itertools.pairwise(steps)}
+    assert gaps == {2, 3}
+    assert progress.curve(str(tmp_path / "none")) == []

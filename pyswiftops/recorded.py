@@ -1,0 +1,65 @@
+"""What a stage's modules told for the passport, kept in ``run.json`` beside its outcome."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from pyswiftops.runner import PlaybookResult
+
+
+def recorded(result: PlaybookResult) -> dict[str, Any]:
+    """What modules recorded in a stage; keys are left out where there is nothing.
+
+    Returns:
+        ``imports`` (job -> groups of nodes with what their processes imported), ``curve``
+        (points of the training log), ``machines`` (groups of nodes with their facts) and
+        ``files`` (label -> fingerprint).
+    """
+    imports: dict[str, dict[str, Any]] = {}
+    curve: list[Any] = []
+    for item in result.results:
+        if item.action == "job" and item.data.get("imports"):
+            job = PurePosixPath(str(item.data["directory"])).name
+            imports.setdefault(job, {})[item.node] = item.data["imports"]
+        if item.action == "job" and item.data.get("curve"):
+            curve = item.data["curve"]
+    told = result.data("record")
+    machines = {node: data["machine"] for node, data in told.items() if data.get("machine")}
+    files: dict[str, Any] = {}
+    for item in result.results:
+        if item.action == "record":
+            files |= item.data.get("files") or {}
+    found = {
+        "imports": {job: grouped(nodes.items()) for job, nodes in imports.items()},
+        "curve": curve,
+        "machines": grouped(machines.items()),
+        "files": _with_hashes(files, result),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def grouped(items: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Nodes that told the same, as one entry with ``nodes``: 512 nodes are told of in few."""
+    groups: dict[str, dict[str, Any]] = {}
+    for node, data in items:
+        key = json.dumps(data, sort_keys=True)
+        groups.setdefault(key, {"nodes": [], **data})["nodes"].append(node)
+    return list(groups.values())
+
+
+def _with_hashes(files: Mapping[str, Any], result: PlaybookResult) -> dict[str, Any]:
+    """Files that were too large to be hashed again, with the hashes that gather proved."""
+    proven = {
+        name: entry.get("blake2b")
+        for data in result.data("manifest").values()
+        for name, entry in (data.get("files") or {}).items()
+    }
+    for fingerprint in files.values():
+        folder = PurePosixPath(str(fingerprint["path"])).name
+        for name, entry in fingerprint["files"].items():
+            if entry["blake2b"] is None:
+                entry["blake2b"] = proven.get(f"{folder}/{name}")
+    return dict(files)
