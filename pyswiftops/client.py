@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pyswiftops import leftovers
+from pyswiftops import leftovers, passport
 from pyswiftops.errors import (
     BadInputError,
     Finding,
@@ -126,7 +126,7 @@ class Client:
         chosen = select(stages)
         store = self._store(plan.run_id)
         store.create(plan)
-        with store.driving(chosen):
+        with passport.kept(store.folder), store.driving(chosen):
             leftovers.end(str(store.folder.root))  # of a controller that was killed
             pipeline = Pipeline(
                 plan,

@@ -39,7 +39,8 @@ class Event:
         stage: The stage, or "" where the event is the run's.
         at: Seconds since this controller began to drive the run.
         node: The node, or "" where the event is no single node's.
-        data: By kind. ``run_started``: ``run_id``, ``stages``. ``stage_started``: ``what``.
+        data: By kind. ``run_started``: ``run_id``, ``stages``,
+            ``tools`` (versions). ``stage_started``: ``what``.
             ``progress``: ``step``, ``total``, ``loss``, ``grad_norm``, ``lr``,
             ``seconds_per_step``, ``elapsed`` and ``remaining`` (seconds).
             ``stage_finished``: ``seconds``, ``result``. ``stage_failed``: ``error``, ``state``.

@@ -72,6 +72,16 @@ class RunFolder:
         return self.root / "events.jsonl"
 
     @property
+    def passport(self) -> Path:
+        """What was run, on what, with what, and what came of it; JSON."""
+        return self.root / "passport.json"
+
+    @property
+    def passport_page(self) -> Path:
+        """The same as a page."""
+        return self.root / "passport.html"
+
+    @property
     def stop_request(self) -> Path:
         """There while the controller that drives the run is asked to stop."""
         return self.root / "stop"

@@ -15,7 +15,7 @@ from pyswiftops.errors import RunStoppedError, StageFailedError
 from pyswiftops.events import Event, EventKind
 from pyswiftops.explain import explain
 from pyswiftops.planner.plan import Plan
-from pyswiftops.recorded import recorded
+from pyswiftops.recorded import recorded, tools
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.stages.catalog import CATALOG, Stage
 from pyswiftops.states import StageState
@@ -64,7 +64,8 @@ class Pipeline:
                 their jobs are stopped.
             RunStoppedError: the run was asked to stop.
         """
-        self._emit(EventKind.RUN_STARTED, "", {"run_id": self._plan.run_id, "stages": list(stages)})
+        began = {"run_id": self._plan.run_id, "stages": list(stages), "tools": tools()}
+        self._emit(EventKind.RUN_STARTED, "", began)
         try:
             self._run(stages)
         except (RunStoppedError, KeyboardInterrupt) as problem:

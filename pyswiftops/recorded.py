@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import PurePosixPath
 from typing import Any
 
+from pyswiftops import __version__
 from pyswiftops.runner import PlaybookResult
 
 
@@ -39,6 +42,12 @@ def recorded(result: PlaybookResult) -> dict[str, Any]:
         "files": _with_hashes(files, result),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def tools() -> dict[str, str]:
+    """Versions of what drives a run on the controller."""
+    versions = {name: metadata.version(name) for name in ("ansible-core", "ansible-runner")}
+    return {"pyswiftops": __version__, **versions, "python": platform.python_version()}
 
 
 def grouped(items: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:

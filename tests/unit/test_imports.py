@@ -8,7 +8,7 @@ from pathlib import Path
 LAYERS = (
     ("errors",),
     ("specs", "states", "events", "migrations"),
-    ("paths", "content", "explain", "tokens"),
+    ("paths", "content", "explain", "tokens", "redact"),
     ("matrix",),
     ("stages", "planner", "data", "checkpoint"),
     ("guard", "private", "leftovers"),
@@ -16,6 +16,7 @@ LAYERS = (
     ("runner", "store"),
     ("results", "recorded", "local_jobs"),
     ("pipeline", "nodes"),
+    ("passport",),
     ("client",),
     ("demo",),
     ("cli",),
