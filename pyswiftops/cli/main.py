@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from pyswiftops import __version__
-from pyswiftops.cli import show
+from pyswiftops.cli import passport, show
 from pyswiftops.client import ALL_JOBS, ALL_STAGES, Client
 from pyswiftops.content import collections_path
 from pyswiftops.demo.run import DemoOptions, run_demo
@@ -118,6 +118,10 @@ def stop(run_id: Existing, runs: Runs = _RUNS) -> None:
         typer.echo(f"stopped {job.job} on {job.node}")
     if not ended:
         typer.echo("nothing was running")
+
+
+app.command()(passport.passport)
+app.command()(passport.diff)
 
 
 @app.command()

@@ -186,8 +186,8 @@ def flags(argv: Sequence[str]) -> dict[str, str]:
 
 
 def _neutral(text: str, run: str) -> str:
-    """Text without the run's own id where it is a part of a path."""
-    return re.sub(rf"(?<=/runs/){re.escape(run)}(?=/|$|\s)", "RUN", text)
+    """Text without the run's own id: where it is all of it, or a part of a path."""
+    return "RUN" if text == run else re.sub(rf"(?<=/runs/){re.escape(run)}(?=/|$|\s)", "RUN", text)
 
 
 def _leaves(data: Any, path: str = "") -> Iterable[tuple[str, Any]]:

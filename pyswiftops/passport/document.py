@@ -113,6 +113,7 @@ def make(
         events: The run's events in order.
     """
     results = {name: item.get("result") or {} for name, item in state["stages"].items()}
+    ranks = {node["name"]: rank for rank, node in enumerate(plan["fleet"]["nodes"])}
     tools, alerts, steps = _of_events(events)
     curve = results.get("train", {}).get("curve")
     return {
@@ -124,9 +125,13 @@ def make(
         },
         "fleet": plan["fleet"],
         "spec": plan["run"],
-        "machines": _merged(results, "machines"),
+        "machines": [
+            _in_order(group, ranks)
+            for result in results.values()
+            for group in result.get("machines") or ()
+        ],
         "imports": {
-            job: groups
+            job: [_in_order(group, ranks) for group in groups]
             for result in results.values()
             for job, groups in (result.get("imports") or {}).items()
         },
@@ -151,8 +156,9 @@ def make(
     }
 
 
-def _merged(results: Mapping[str, Any], key: str) -> list[Any]:
-    return [entry for result in results.values() for entry in result.get(key) or ()]
+def _in_order(group: Mapping[str, Any], ranks: Mapping[str, int]) -> dict[str, Any]:
+    """A group with its nodes in rank order."""
+    return {**group, "nodes": sorted(group["nodes"], key=lambda node: ranks.get(node, 0))}
 
 
 def _stage(name: str, item: Mapping[str, Any]) -> dict[str, Any]:

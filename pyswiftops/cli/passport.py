@@ -1,0 +1,69 @@
+"""``swiftops passport``, ``diff`` and ``report``: what a run was, and what to hand on of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pyswiftops import passport as passports
+from pyswiftops.errors import EXIT_FAILED
+from pyswiftops.paths import RunFolder
+
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
+Existing = Annotated[str, typer.Argument(help="The run's id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines.")]
+Side = Annotated[str, typer.Argument(help="A run's id, or a passport.json.")]
+
+_RUNS = Path("runs")
+
+
+def passport(
+    run_id: Existing,
+    runs: Runs = _RUNS,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; default: the run's folder.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Write what a run was, with what, and what came of it: passport.json and passport.html."""
+    folder = RunFolder(runs.resolve(), run_id)
+    if as_json:
+        typer.echo(json.dumps(passports.from_folder(folder), indent=1, ensure_ascii=False))
+        return
+    for path in passports.write(folder, out):
+        typer.echo(str(path))
+
+
+def diff(first: Side, second: Side, runs: Runs = _RUNS, *, as_json: AsJson = False) -> None:
+    """Say what differs between two runs, the most suspicious first; exit 1 if anything does."""
+    found = passports.differences(_passport(first, runs), _passport(second, runs))
+    if as_json:
+        typer.echo(json.dumps([item.to_dict() for item in found], indent=1, ensure_ascii=False))
+    else:
+        area = ""
+        for item in found:
+            if item.area != area:
+                area = item.area
+                typer.echo(area)
+            typer.echo(f"  {_short(str(item))}")
+        if not found:
+            typer.echo("no difference")
+    if found:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _passport(side: str, runs: Path) -> dict[str, Any]:
+    path = Path(side)
+    if path.is_file():
+        return passports.load(path)
+    return passports.from_folder(RunFolder(runs.resolve(), side))
+
+
+def _short(text: str, most: int = 300) -> str:
+    """One line for a person; --json has the whole."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]} ..."
