@@ -178,11 +178,12 @@ class HubAccess(Model):
     huggingface_endpoint: str | None = Field(
         default=None, description="URL in place of Hugging Face's own, e.g. of a mirror site."
     )
+    proxy: Text | None = Field(default=None, description="URL of an HTTP proxy on the way to hubs.")
     tokens: Text | None = Field(
         default=None, description="File on the controller with NAME=token lines, mode 0600."
     )
 
-    @field_validator("modelscope_endpoint", "huggingface_endpoint")
+    @field_validator("modelscope_endpoint", "huggingface_endpoint", "proxy")
     @classmethod
     def _a_url(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"https?://[^\s@]+", value):

@@ -29,4 +29,6 @@ def fetch(context: Context) -> list[Command]:
         env["HF_ENDPOINT"] = hub.huggingface_endpoint
     if hub.modelscope_endpoint:
         env["MODELSCOPE_ENDPOINT"] = hub.modelscope_endpoint
+    if hub.proxy:
+        env |= {"HTTP_PROXY": hub.proxy, "HTTPS_PROXY": hub.proxy}
     return [context.command("fetch", node, tuple(argv), env)]

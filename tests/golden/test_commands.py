@@ -80,7 +80,13 @@ CASES = {
     "lora-gpu": (GPU_FLEET, LORA),
     "full-gpu": (GPU_FLEET, FULL),
     "hub-gpu": (
-        {**GPU_FLEET, "hub": {"huggingface_endpoint": "https://mirror.example.com"}},
+        {
+            **GPU_FLEET,
+            "hub": {
+                "huggingface_endpoint": "https://mirror.example.com",
+                "proxy": "http://proxy.example.com:3128",
+            },
+        },
         {
             **LORA,
             "model": {"id": "Qwen/Qwen2.5-7B-Instruct", "revision": "refs/pr/1"},

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyswiftops.errors import RunSpecError
+from pyswiftops.errors import FleetError, RunSpecError
 from pyswiftops.planner.fetching import (
     fetch_recorded,
     fetch_room,
@@ -95,6 +95,21 @@ def test_a_source_that_cannot_be_is_refused(source: dict[str, str], words: str) 
     with pytest.raises(RunSpecError) as caught:
         spec_of({"path": "/m"}, source)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "hub",
+    [
+        {"huggingface_endpoint": "mirror.example.com"},
+        {"proxy": "http://user:password@proxy:3128"},
+        {"mirror": "relative/on/a/node"},
+        {"mirror_at": "cloud"},
+        {"token": "hf_x"},
+    ],
+)
+def test_access_to_hubs_that_cannot_be_is_refused(hub: dict[str, str]) -> None:
+    with pytest.raises(FleetError):
+        fleet_of(**hub)
 
 
 def test_paths_that_every_node_sees_leave_the_stage_nothing_to_do() -> None:
