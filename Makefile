@@ -38,7 +38,7 @@ test-fast: $(VENV)/.dev ## Tests of under a minute
 	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not slow" tests/unit tests/golden tests/corpus
 
 test: test-fast lint ## All tests that need neither Docker nor GPU, fast ones first
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests/unit
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests/unit tests/corpus
 	$(BIN)/python -m pytest -m "not fleet" tests/cpu_backend tests/contract tests/packaging tests/pipeline
 
 lint: $(VENV)/.dev ## ruff, mypy, ansible-lint

@@ -94,6 +94,8 @@ def request_of(params: Mapping[str, Any]) -> Request:
         for needed in (directory, cwd):
             if _is_within(needed, hidden):
                 raise JobError(f"hide: {hidden} would hide the job's own {needed}; leave it out")
+    _check_words(params)
+    _check_numbers(params)
     _check_peers(lists["peers"], str(params["node"]), params["token"])
     values = {
         **{name: params[name] for name in ("argv", "run_id", "stage", "node", "stop_grace")},
@@ -110,6 +112,24 @@ def request_of(params: Mapping[str, Any]) -> Request:
     for path in files:
         _absolute("files", path)
     return Request(directory, values, lists["make_directories"], files, bool(params["again"]))
+
+
+def _check_words(params: Mapping[str, Any]) -> None:
+    """Words and variables that no process can be given."""
+    for word in params["argv"]:
+        if "\0" in str(word):
+            raise JobError(f"argv: expected words without NUL, found {word!r}")
+    for kind in ("env", "secret_env"):
+        for name, value in (params[kind] or {}).items():
+            if not name or "=" in name or "\0" in f"{name}{value}":
+                raise JobError(f"{kind}: expected names without '=' and no NUL, found {name!r}")
+
+
+def _check_numbers(params: Mapping[str, Any]) -> None:
+    for name in ("stop_grace", "heartbeat_timeout", "join_timeout", "hang_timeout", "grace"):
+        value = params.get(name)
+        if value is not None and not 0 <= value < float("inf"):
+            raise JobError(f"{name}: expected seconds, 0 or more, found {value}")
 
 
 def _absolute(name: str, path: str) -> None:
@@ -148,6 +168,8 @@ def start(request: Request, wanted: Wanted, *, check: bool = False) -> Answer:
         JobError: Another job is there, or this one could not be started.
     """
     folder = JobFolder(request.directory)
+    if not folder.lock.exists():  # which another start makes before anything else
+        _is_a_jobs(folder)
     if check and not folder.path.is_dir():
         return {**answer(folder, View(State.ABSENT, None), wanted), "changed": True}
     _make_folder(folder.path, 0o700)
@@ -168,6 +190,7 @@ def start(request: Request, wanted: Wanted, *, check: bool = False) -> Answer:
             )
         time.sleep(process_tree.POLL_SECONDS)
     try:
+        _is_a_jobs(folder)
         view = View(*_ended(folder))
         if view.recorded is not None and _is_there(folder, view, request):
             return answer(folder, view, wanted)
@@ -175,13 +198,13 @@ def start(request: Request, wanted: Wanted, *, check: bool = False) -> Answer:
             return {**answer(folder, view, wanted), "changed": True}
         end_remains(folder, None)
         folder.archive()
-        _make_place(request)
         marker = "/".join(str(request.values[name]) for name in ("run_id", "stage", "node"))
         marker += f"/{uuid4().hex}"
         records = {"hook": str(folder.hook), "imports": str(folder.imports)}
         write_json(folder.request, {**request.values, **records, "marker": marker})
         _make_folder(folder.hook, 0o700)
         (folder.hook / imports.HOOK_FILE).write_text(_source("import_hook"), encoding="utf-8")
+        _make_place(request)
         folder.program.write_bytes(program())
         process = _spawn(folder, lock)
     finally:
@@ -192,6 +215,24 @@ def start(request: Request, wanted: Wanted, *, check: bool = False) -> Answer:
     if reason.get("kind") == Kind.START_FAILED.value:
         raise JobError(f"cannot start the job in {folder.path}: {reason['detail']}")
     return {**told, "changed": True}
+
+
+def _is_a_jobs(folder: JobFolder) -> None:
+    """Refuse a folder that holds other things: what an earlier attempt left is moved aside.
+
+    Raises:
+        JobError: It is not empty, and no job was ever started in it.
+    """
+    try:
+        left = folder.left()
+    except OSError as error:
+        raise JobError(f"directory: cannot be read: {error}") from error
+    if left and not folder.request.exists():
+        names = ", ".join(sorted(entry.name for entry in left)[:3])
+        raise JobError(
+            f"directory: expected an empty folder, or that of a job, found {names} in "
+            f"{folder.path}; give the job a folder of its own"
+        )
 
 
 def _make_place(request: Request) -> None:
@@ -323,6 +364,9 @@ def perform(params: Mapping[str, Any], *, check: bool = False) -> Answer:
     """
     directory = str(params["directory"])
     _absolute("directory", directory)
+    for name in ("tail", "log_from", "wait"):
+        if (params.get(name) or 0) < 0:
+            raise JobError(f"{name}: expected 0 or more, found {params[name]}")
     wanted = Wanted(int(params["tail"]), params["progress_file"], params.get("log_from"))
     if params["state"] == "started":
         return start(request_of(params), wanted, check=check)

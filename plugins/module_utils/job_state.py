@@ -122,14 +122,24 @@ class JobFolder:
         numbers = [name[len("attempt-") :] for name in names if name.startswith("attempt-")]
         return sorted(int(number) for number in numbers if number.isdigit())
 
-    def archive(self) -> None:
-        """Move what an ended attempt left into `attempt-N`; the lock stays."""
-        kept = {"lock"}
-        entries = [
+    def left(self) -> list[Path]:
+        """Return what is there besides the lock and earlier attempts."""
+        try:
+            entries = list(self.path.iterdir())
+        except FileNotFoundError:
+            return []
+        return [
             entry
-            for entry in self.path.iterdir()
-            if entry.name not in kept and not entry.name.startswith("attempt-")
+            for entry in entries
+            if entry.name != "lock" and not entry.name.startswith("attempt-")
         ]
+
+    def archive(self) -> None:
+        """Move what an ended attempt left into `attempt-N`; the lock stays.
+
+        The request goes last: a folder that was half moved is still known as a job's.
+        """
+        entries = sorted(self.left(), key=lambda entry: entry == self.request)
         if not entries:
             return
         target = self.path / f"attempt-{max(self.attempts(), default=0) + 1}"

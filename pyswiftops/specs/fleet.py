@@ -121,7 +121,7 @@ class Fleet(Model):
     name: str = Field(default="fleet", description="The fleet's name; labels what it owns.")
     runtime: Runtime = Field(description="container, host or local.")
     device: Literal["gpu", "cpu"] = Field(default="gpu", description="cpu hides GPUs.")
-    line: str = Field(default="4.6", description="The ms-swift release line on the nodes.")
+    line: Text = Field(default="4.6", description="The ms-swift release line on the nodes.")
     root: Text = Field(
         default="/data/swiftops", description="Parent of the nodes' own directories."
     )
