@@ -17,7 +17,7 @@ from pyswiftops.explain import explain
 from pyswiftops.planner.plan import Plan
 from pyswiftops.recorded import recorded, tools
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
-from pyswiftops.stages.catalog import CATALOG, Stage
+from pyswiftops.stages.catalog import CATALOG, Stage, before
 from pyswiftops.states import StageState
 from pyswiftops.store import RunStore
 from pyswiftops.tokens import hub_tokens
@@ -132,7 +132,7 @@ class Pipeline:
         return [
             stage
             for stage in waiting
-            if all(name in done or name not in asked for name in stage.after)
+            if all(name in done or name not in asked for name in before(stage.name))
         ]
 
     def _emit(self, kind: EventKind, stage: str, data: Mapping[str, Any], node: str = "") -> None:

@@ -86,6 +86,12 @@ def stage_of(job: str) -> str:
     return next(stage.name for stage in CATALOG.values() if job in stage.jobs)
 
 
+def before(name: str) -> frozenset[str]:
+    """Every stage that must come before ``name``, near or far."""
+    near = CATALOG[name].after
+    return frozenset(near).union(*(before(other) for other in near))
+
+
 def select(
     only: Iterable[str] = (), first: str | None = None, last: str | None = None
 ) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyswiftops.errors import BadInputError
-from pyswiftops.stages.catalog import CATALOG, select
+from pyswiftops.stages.catalog import CATALOG, before, select
 
 NAMES = tuple(CATALOG)
 
@@ -23,6 +23,13 @@ def test_from_and_to_are_both_included() -> None:
 
 def test_only_keeps_the_order_of_the_catalog() -> None:
     assert select(["gather", "data"]) == ("data", "gather")
+
+
+def test_a_stage_waits_for_all_that_lead_to_it() -> None:
+    """Also where those between are not asked for: convert and train alone are no neighbours."""
+    assert {"fetch", "convert", "roundtrip", "compare", "data"} <= before("train")
+    assert before("fetch") == frozenset()
+    assert before("smoke") == set(CATALOG) - {"smoke"}
 
 
 @pytest.mark.parametrize(
