@@ -87,7 +87,8 @@ class Client:
         files = {"swiftops_plan_file": plan.to_dict()}
         result = nodes_asked.play("validate", {"inputs_ports": ports}, files)
         inputs = [item.data for item in result.results if item.action == "inputs"]
-        findings = [Finding(**item) for data in inputs for item in data.get("findings", ())]
+        told = [found for item in result.results for found in item.data.get("findings", ())]
+        findings = [Finding(**found) for found in told]
         unheard = [failure for failure in result.failures if "findings" not in failure.data]
         findings += [_unheard(failure) for failure in unheard]
         hub_tokens(fleet.hub.tokens, os.environ)  # a file that others can read ends here

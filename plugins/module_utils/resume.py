@@ -2,9 +2,9 @@
 # Apache License 2.0 (see LICENSE)
 """Take what a node holds of a checkpoint as the one that training goes on from.
 
-Files are linked, not copied, where both folders lie on one file system: Megatron writes every
-checkpoint anew and never changes one in place. The tracker is linked last, so that its presence
-proves that everything else of this node is there. Standard library only, Python 3.9 and later.
+Files are linked, not copied, where both folders lie on one file system: a checkpoint is written
+once, unless its run is trained again from the beginning. The tracker is linked last, so that its
+presence proves that everything else of this node is there. Standard library only, Python 3.9.
 """
 
 from __future__ import annotations
@@ -20,7 +20,23 @@ from ansible_collections.pyswiftops.fleet.plugins.module_utils import manifest, 
 
 
 class ResumeError(Exception):
-    """There is no checkpoint to go on from, or it does not fit the run."""
+    """There is no checkpoint to go on from, or it does not fit the run.
+
+    Args:
+        expected: What had to be.
+        found: What is.
+        where: The folder.
+        remedy: What to do.
+    """
+
+    def __init__(self, expected: str, found: str, where: Path, remedy: str) -> None:
+        self.finding = {
+            "expected": expected,
+            "found": found,
+            "where": str(where),
+            "remedy": remedy,
+        }
+        super().__init__("; ".join(f"{name}: {text}" for name, text in self.finding.items()))
 
 
 def find(source: Path, name: str | None) -> Path | None:
@@ -49,8 +65,10 @@ def iteration(checkpoint: Path) -> int:
     text = (checkpoint / torch_dist.TRACKER).read_text("utf-8", "replace").strip()
     if not (text.isascii() and text.isdigit()):
         raise ResumeError(
-            f"expected: a step in {torch_dist.TRACKER}; found: {text[:40]!r}; "
-            f"where: {checkpoint}; remedy: name a checkpoint that training saved"
+            f"a step in {torch_dist.TRACKER}",
+            repr(text[:40]),
+            checkpoint,
+            "name a checkpoint that training saved",
         )
     return int(text)
 
@@ -61,8 +79,10 @@ def differences(checkpoint: Path, needed: dict[str, Any]) -> list[str]:
         args = json.loads((checkpoint / torch_dist.ARGS).read_text("utf-8"))
     except (OSError, ValueError) as problem:
         raise ResumeError(
-            f"expected: {torch_dist.ARGS}, which training writes beside the shards; found: "
-            f"{problem}; where: {checkpoint}; remedy: gather that run first, or name another"
+            f"{torch_dist.ARGS}, which rank 0 writes beside the shards",
+            str(problem),
+            checkpoint,
+            "name a checkpoint that is whole",
         ) from problem
     return [
         f"{name} {json.dumps(args.get(name))} in the checkpoint, {json.dumps(value)} in this run"

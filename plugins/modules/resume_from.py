@@ -67,6 +67,11 @@ linked:
   description: Files that were linked.
   type: int
   returned: success
+findings:
+  description: Why it failed, as C(expected), C(found), C(where), C(remedy).
+  type: list
+  elements: dict
+  returned: failure
 copied:
   description: Files that were copied.
   type: int
@@ -97,17 +102,18 @@ def take(params: dict, *, check: bool) -> dict:
             return NOTHING
         what = params["checkpoint"] or "a checkpoint-N that was saved to its end"
         raise resume.ResumeError(
-            f"expected: {what}; found: none; where: {source}; remedy: name a run or a path that "
-            "holds one (resume.from)"
+            what, "none", source, "name a run or a path that holds one (resume.from)"
         )
     tracked = (found / torch_dist.TRACKER).is_file()
     step = resume.iteration(found) if tracked else 0
     wrong = resume.differences(found, params["needed"]) if params["must_exist"] else []
     if wrong:
         raise resume.ResumeError(
-            f"expected: a checkpoint that fits this run; found: {'; '.join(wrong)}; where: "
-            f"{found}; remedy: make both the same, name another checkpoint, or take only the "
-            "weights (resume.mode: restart)"
+            "a checkpoint that fits this run",
+            "; ".join(wrong),
+            found,
+            "make both the same, name another checkpoint, or take the weights alone "
+            "(resume.mode: restart)",
         )
     counts = {"linked": 0, "copied": 0} if check else resume.take(found, dest)
     return {"checkpoint": str(found), "name": found.name, "iteration": step, **counts}
@@ -127,7 +133,9 @@ def main() -> None:
     )
     try:
         answer = take(module.params, check=module.check_mode)
-    except (resume.ResumeError, manifest.ManifestError, OSError) as error:
+    except resume.ResumeError as error:
+        module.fail_json(msg=str(error), findings=[error.finding])
+    except (manifest.ManifestError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(answer["linked"] + answer["copied"]), **answer)
 

@@ -98,6 +98,7 @@ def test_a_node_without_it_takes_nothing_and_the_first_one_says_where(
     assert answer["failed"]
     assert str(tmp_path / "train") in answer["msg"]
     assert "resume.from" in answer["msg"]
+    assert set(answer["findings"][0]) == {"expected", "found", "where", "remedy"}
     assert not (tmp_path / "resume").exists()
 
 

@@ -196,3 +196,15 @@ def test_missing_files_and_unknown_runs_exit_2(place: Place) -> None:
         assert "Traceback" not in done.stderr
     assert not (place.folder / "runs").exists()
     assert not (place.folder / "demo").exists()
+
+
+@SLOW
+def test_a_checkpoint_to_go_on_from_that_is_not_there_is_bad_input(place: Place) -> None:
+    place.run["resume"] = {"from": "first"}
+    before = place.swiftops("plan")
+    listing = place.listing()
+    assert before.returncode == 2
+    assert "a checkpoint-N that was saved to its end" in before.stderr
+    assert "nodes/node-1/runs/first/train" in before.stderr
+    assert place.swiftops("run").returncode == 2
+    assert place.listing() == listing
