@@ -97,6 +97,39 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
+class RehearsalFolder:
+    """Where a rehearsal keeps its two passes on the controller; no run id begins with a dot.
+
+    Attributes:
+        runs: The folder that holds all runs.
+        name: The name of the run that is rehearsed.
+    """
+
+    runs: Path
+    name: str
+
+    @property
+    def root(self) -> Path:
+        """The folder itself."""
+        return self.runs / ".rehearsal" / self.name
+
+    @property
+    def first(self) -> Path:
+        """The runs folder of the first pass."""
+        return self.root / "first"
+
+    @property
+    def resumed(self) -> Path:
+        """The runs folder of the pass that goes on from the first one's checkpoint."""
+        return self.root / "resumed"
+
+
+def scratch_root(root: str, name: str) -> str:
+    """The root that a node works in while the run ``name`` is rehearsed."""
+    return str(PurePosixPath(root, "rehearsal", name))
+
+
+@dataclass(frozen=True)
 class NodePaths:
     """A run's files on one node, below the node's own root.
 

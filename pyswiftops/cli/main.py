@@ -13,6 +13,7 @@ import typer
 
 from pyswiftops import __version__
 from pyswiftops.cli import passport, show
+from pyswiftops.cli.rehearse import rehearse_command
 from pyswiftops.client import ALL_JOBS, ALL_STAGES, Client
 from pyswiftops.content import collections_path
 from pyswiftops.demo.run import DemoOptions, run_demo
@@ -142,6 +143,9 @@ def demo(
     show.out.print(show.answer_table(result.before, result.after))
     for what, where in show.places(result):
         typer.echo(f"{what:<16} {where}")
+
+
+app.command("rehearse")(rehearse_command)
 
 
 @app.command("collections-path")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
+from pyswiftops.client import Client
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.run import RunSpec
+
+STEPS, SAVED, ROWS, BATCH = 4, 2, 24, 4
 VOCABULARY = 512
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -89,3 +95,76 @@ def make_rows(path: Path, count: int = 24) -> Path:
     text = "".join(json.dumps({"messages": messages}) + "\n" for messages in rows)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+@dataclass
+class Place:
+    """Two local nodes, models and rows that both see."""
+
+    folder: Path
+    fleet: Fleet
+    client: Client
+
+    def spec(self, name: str, *, tuner: str = "full", moe: bool = False, **more: Any) -> RunSpec:
+        """A run of four steps that saves after the second and the last."""
+        run: dict[str, Any] = {
+            "name": name,
+            "model": {
+                "path": str(self.folder / "shared" / ("moe" if moe else "dense")),
+                "model_type": "qwen3_moe" if moe else "qwen3",
+                "template": "chatml",
+            },
+            "data": {"train": [str(self.folder / "shared" / "rows.jsonl")], "max_length": 64},
+            "method": {"tuner": tuner, "lora": {"dropout": 0.1}},  # dropout needs the random state
+            "training": {
+                "iterations": STEPS,
+                "micro_batch_size": 2,
+                "global_batch_size": BATCH,
+                "save_every": SAVED,
+                "learning_rate": 1e-3,
+            },
+            "parallel": {"pipeline": 2},
+            **more,
+        }
+        return RunSpec.from_document({"run": run}, self.folder / "run.yml")
+
+    def apply(self, spec: RunSpec, *stages: str) -> None:
+        """Stages of a run, one after the other."""
+        for stage in stages:
+            self.client.apply(self.client.plan(self.fleet, spec), stages=[stage])
+
+    def on(self, number: int, run: str) -> Path:
+        """A run's folder on a node."""
+        return self.folder / "nodes" / f"node-{number}" / "runs" / run
+
+    def share_base(self, run: str, other: str) -> None:
+        """Take the base model that another run has converted."""
+        for number in (1, 2):
+            self.on(number, run).mkdir(parents=True)
+            (self.on(number, run) / "mcore").symlink_to(self.on(number, other) / "mcore")
+
+    def steps(self, run: str) -> dict[str, dict[str, Any]]:
+        """The training log's lines by step, as ``3/4``; without what depends on the clock."""
+        path = self.on(2, run) / "train" / "logging.jsonl"
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        told = ("loss", "grad_norm", "learning_rate")
+        return {row["iteration"]: {key: row[key] for key in told} for row in rows if "loss" in row}
+
+
+def make_place(folder: Path) -> Place:
+    """Two local CPU nodes, with both models and the rows where they see them."""
+    shared = folder / "shared"
+    shared.mkdir()
+    make_model(shared / "dense")
+    make_model(shared / "moe", experts=True)
+    make_rows(shared / "rows.jsonl", ROWS)
+    fleet = {
+        "plugin": "pyswiftops.fleet.fleet",
+        "runtime": "local",
+        "device": "cpu",
+        "root": "nodes",
+        "shared_paths": [str(shared)],
+        "nodes": [{"name": "node-1"}, {"name": "node-2"}],
+    }
+    made = Fleet.from_document(fleet, folder / "fleet.yml")
+    return Place(folder, made, Client(folder / "runs"))

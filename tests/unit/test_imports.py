@@ -10,6 +10,7 @@ LAYERS = (
     ("specs", "states", "events", "migrations"),
     ("paths", "content", "explain", "tokens", "redact"),
     ("matrix",),
+    ("forecast",),
     ("stages", "planner", "data", "checkpoint"),
     ("guard", "private", "leftovers"),
     ("process",),
@@ -18,7 +19,7 @@ LAYERS = (
     ("pipeline", "nodes"),
     ("passport",),
     ("client",),
-    ("demo",),
+    ("demo", "rehearsal"),
     ("cli",),
 )
 APART = ("cpu_backend",)  # stands alone: runs inside training processes
