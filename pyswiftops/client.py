@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pyswiftops import leftovers, passport
+from pyswiftops import leftovers, notify, passport
 from pyswiftops.errors import (
     BadInputError,
     Finding,
@@ -76,7 +76,7 @@ class Client:
         run_id = spec.name if run_id is None else run_id
         nodes = nodes_from_vars(fleet.host_vars())
         plan = make_plan(fleet, spec, run_id)  # an unknown release line ends here
-        findings = check(spec, nodes, {})
+        findings = check(spec, nodes, {}) + notify.check(spec.notify)
         if findings:
             raise BadInputError(findings)
         # a run that is joined may hold its own port by now
@@ -143,6 +143,8 @@ class Client:
                 leftovers.end(str(store.folder.root))  # of stages that were cancelled
                 self._stop_jobs(plan.run_id, ALL_JOBS)
                 raise
+            finally:
+                pipeline.close()
         return RunResult(plan.run_id, store.folder.root, store.load()["stages"])
 
     async def apply_async(self, plan: Plan, **options: Any) -> RunResult:

@@ -47,6 +47,7 @@ class Event:
             ``node``: ``state`` (of the job, or ``unreachable``), ``job``, ``detail``.
             ``usage``: ``cpu_percent``, ``memory_bytes``, ``gpus``. ``alert``: ``kind``,
             ``detail``. ``run_finished``: ``seconds``. ``run_failed``: ``error``.
+            ``notified``: ``channel``, ``occasion``, ``ok``, ``tries``, ``error``.
         time: Seconds since the epoch, by the controller's clock.
     """
 

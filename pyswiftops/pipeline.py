@@ -14,6 +14,7 @@ from typing import Any
 from pyswiftops.errors import RunStoppedError, StageFailedError
 from pyswiftops.events import Event, EventKind
 from pyswiftops.explain import explain
+from pyswiftops.notify import Notifier
 from pyswiftops.planner.plan import Plan
 from pyswiftops.recorded import recorded, tools
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
@@ -53,6 +54,11 @@ class Pipeline:
         self._begin = time.monotonic()
         self._asked = cancelled or threading.Event()
         self._failed = threading.Event()
+        self._notifier = Notifier(plan.spec.notify, plan.run_id, plan.fleet.name, self._told)
+
+    def close(self) -> None:
+        """Wait, but not for long, until the receivers of ``run.notify`` have been told."""
+        self._notifier.close()
 
     def run(self, stages: tuple[str, ...]) -> None:
         """Run ``stages`` that have not succeeded, in the order of what they wait for.
@@ -140,6 +146,10 @@ class Pipeline:
             event = Event(kind, stage, time.monotonic() - self._begin, node, data)
             self._store.record(event)
             self._on_event(event)
+            self._notifier(event)
+
+    def _told(self, outcome: Mapping[str, Any]) -> None:
+        self._emit(EventKind.NOTIFIED, "", outcome)
 
     def _stage(self, stage: Stage) -> None:
         begin = time.monotonic()

@@ -13,6 +13,7 @@ import typer
 
 from pyswiftops import __version__
 from pyswiftops.cli import passport, show
+from pyswiftops.cli.notify import notify
 from pyswiftops.cli.rehearse import rehearse_command
 from pyswiftops.client import ALL_JOBS, ALL_STAGES, Client
 from pyswiftops.content import collections_path
@@ -146,6 +147,7 @@ def demo(
 
 
 app.command("rehearse")(rehearse_command)
+app.command()(notify)
 
 
 @app.command("collections-path")

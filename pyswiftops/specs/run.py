@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pyswiftops.errors import Finding, RunSpecError
 from pyswiftops.specs.document import Model, validate
+from pyswiftops.specs.notify import Channel
 from pyswiftops.specs.reading import read_yaml
 from pyswiftops.specs.sources import DataSource, ModelSource, Source
 from pyswiftops.specs.texts import Word
@@ -246,6 +247,7 @@ class RunSpec(Model):
     tracking: Tracking = Field(default_factory=Tracking)
     deploy: Deploy = Field(default_factory=Deploy)
     smoke: Smoke = Field(default_factory=Smoke)
+    notify: tuple[Channel, ...] = Field(default=(), description="Who is told of the run.")
     extra_args: dict[Literal["convert", "train", "export", "infer", "deploy"], dict[str, Any]] = (
         Field(default_factory=dict, description="stage -> flag without dashes -> value(s).")
     )

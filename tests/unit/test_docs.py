@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from pyswiftops import errors
 from pyswiftops.cli.main import app
 from pyswiftops.paths import NodePaths, RunFolder
-from pyswiftops.specs import run
+from pyswiftops.specs import notify, run
 from pyswiftops.specs.fleet import Fleet, HubAccess, Node, Ssh
 from pyswiftops.stages.node import REQUIRED
 
@@ -54,6 +54,8 @@ RUN_TABLES = {
     "run.deploy": run.Deploy,
     "run.smoke": run.Smoke,
     "run.smoke.questions": run.Question,
+    "run.notify": notify.Channel,
+    "run.notify.url_from": notify.Source,
 }
 TABLES = [
     *(("fleet.md", heading, model) for heading, model in FLEET_TABLES.items()),

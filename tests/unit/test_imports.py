@@ -15,6 +15,8 @@ LAYERS = (
     ("guard", "private", "leftovers"),
     ("process",),
     ("runner", "store"),
+    ("messages",),
+    ("notify",),
     ("results", "recorded", "local_jobs"),
     ("pipeline", "nodes"),
     ("passport",),
