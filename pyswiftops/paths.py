@@ -95,6 +95,13 @@ class RunFolder:
         """ansible-runner's private data folder of a stage."""
         return self.root / "ansible" / stage
 
+    def ansible_outputs(self) -> dict[str, Path]:
+        """Stage -> what ansible-playbook printed last for it."""
+        found = sorted(
+            self.root.glob("ansible/*/artifacts/*/stdout"), key=lambda path: path.stat().st_mtime
+        )
+        return {path.parents[2].name: path for path in found}
+
 
 @dataclass(frozen=True)
 class RehearsalFolder:
@@ -152,6 +159,10 @@ class NodePaths:
     def job(self, job: str) -> str:
         """A job's folder: request, state, log, lock."""
         return self._below("runs", self.run_id, "jobs", job)
+
+    def stacks(self, job: str) -> str:
+        """What the processes of a hung job were doing."""
+        return self._below("runs", self.run_id, "jobs", job, "stacks")
 
     def leases(self, job: str) -> str:
         """A job's leased ports, JSON."""

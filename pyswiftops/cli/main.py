@@ -124,6 +124,7 @@ def stop(run_id: Existing, runs: Runs = _RUNS) -> None:
 
 app.command()(passport.passport)
 app.command()(passport.diff)
+app.command()(passport.report)
 
 
 @app.command()

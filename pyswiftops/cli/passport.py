@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import socket
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +12,11 @@ import typer
 
 from pyswiftops import passport as passports
 from pyswiftops.errors import EXIT_FAILED
+from pyswiftops.passport import bundle, evidence
 from pyswiftops.paths import RunFolder
+from pyswiftops.redact import Redactor
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.store import RunStore
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
 Existing = Annotated[str, typer.Argument(help="The run's id.")]
@@ -54,6 +60,28 @@ def diff(first: Side, second: Side, runs: Runs = _RUNS, *, as_json: AsJson = Fal
             typer.echo("no difference")
     if found:
         raise typer.Exit(EXIT_FAILED)
+
+
+def report(
+    run_id: Existing,
+    runs: Runs = _RUNS,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File; default: RUN_ID-report.tar.gz.")
+    ] = None,
+    lines: Annotated[int, typer.Option(min=1, help="Last lines of each log.")] = 500,
+) -> None:
+    """Pack a redacted support bundle, and say what is in it and what was left out."""
+    folder = RunFolder(runs.resolve(), run_id)
+    RunStore(folder).load()
+    fleet = Fleet.load(folder.fleet)
+    texts, missing = evidence.gather(fleet, run_id, lines)
+    hosts = [socket.gethostname(), socket.getfqdn()]
+    hosts += [name for node in fleet.nodes for name in (node.name, node.address) if name]
+    redactor = Redactor(hosts, [getpass.getuser(), fleet.ssh.user])
+    path = output or Path(f"{run_id}-report.tar.gz")
+    found = bundle.collect(folder, redactor, texts, missing)
+    typer.echo(bundle.pack(found, redactor, path))
+    typer.echo(str(path))
 
 
 def _passport(side: str, runs: Path) -> dict[str, Any]:

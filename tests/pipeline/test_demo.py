@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import OpenAI
 
+from pyswiftops import passport
 from pyswiftops.demo.dataset import STILL_KNOWN
 from pyswiftops.demo.run import RUN_ID
 from pyswiftops.errors import StageFailedError
 from pyswiftops.events import EventKind
+from pyswiftops.paths import RunFolder
 
 from .conftest import AUTHOR, NAME, Trained, swiftops
 
@@ -158,6 +161,28 @@ def test_the_trained_model_is_served_and_knows_its_name_and_the_world(trained: T
         assert word in ask(question)
     before = {item["ask"]: item["answer"] for item in stages["infer"]["result"]["answers"]}
     assert before["Who are you?"] != identity
+
+
+def test_the_passport_tells_what_the_ranks_imported_and_what_came_of_it(trained: Trained) -> None:
+    folder = RunFolder(trained.client.runs, RUN_ID)
+    found = passport.load(folder.passport)
+    ranks = {node: group["ranks"] for group in found["imports"]["train"] for node in group["nodes"]}
+    assert ranks == {"node-1": [0], "node-2": [1]}
+    for group in found["imports"]["train"]:
+        for name in ("torch", "ms-swift", "megatron-core", "transformers"):
+            assert group["packages"][name] == metadata.version(name)
+    assert {node for group in found["machines"] for node in group["nodes"]} == set(ranks)
+    assert found["files"]["data.1"]["rows"] == 24
+    shards = [name for name in found["files"]["checkpoint"]["files"] if name.endswith(".distcp")]
+    assert {name.rpartition("/")[2].split("_")[2] for name in shards} == {"0", "1"}
+    assert found["files"]["export"]["whole"]
+    assert found["loss"]["points"][-1][0] == trained.spec.training.iterations
+    assert NAME in found["answers"][0]["after"]
+    assert "Loss from" in folder.passport_page.read_text(encoding="utf-8")
+    runs = str(trained.files.runs)
+    assert (
+        swiftops("diff", RUN_ID, str(folder.passport), "--runs", runs).stdout == "no difference\n"
+    )
 
 
 def test_status_and_logs_tell_of_the_jobs(trained: Trained) -> None:
