@@ -75,16 +75,15 @@ def found() -> dict[str, Any]:
 def _package(name: str, module: Any) -> dict[str, str] | None:
     """Return a third-party package's version and folder; None for what is none."""
     fields = getattr(module, "__dict__", {})
-    file = fields.get("__file__")
-    if not isinstance(file, str):
+    folder = _folder(name, fields)
+    if not folder or name in sys.builtin_module_names:
         return None
-    folder = os.path.dirname(os.path.abspath(file))  # noqa: PTH100, PTH120 (pathlib costs time)
-    if os.path.basename(file).startswith("__init__."):  # noqa: PTH119
-        for _ in range(1 + name.count(".")):
-            folder = os.path.dirname(folder)  # noqa: PTH120
     if folder.startswith(_STDLIB) and not folder.startswith(_SITE):
         return None
-    from importlib import metadata  # noqa: PLC0415 (only at exit)
+    if name == "distutils" or folder.endswith("_vendor"):  # carried by setuptools
+        return None
+    import re  # noqa: PLC0415 (only at exit)
+    from importlib import metadata  # noqa: PLC0415
 
     own = fields.get("__version__")
     own = own if isinstance(own, str) else ""
@@ -95,9 +94,22 @@ def _package(name: str, module: Any) -> dict[str, str] | None:
     if not version:
         return None
     entry = {"version": version, "folder": folder}
-    if own and own.partition("+")[0] != version.partition("+")[0]:
+    if own and re.split(r"\+|\.post", own)[0] != re.split(r"\+|\.post", version)[0]:
         entry["module_version"] = own  # the files are not those that were installed
     return entry
+
+
+def _folder(name: str, fields: dict[str, Any]) -> str:
+    """Return the folder that a module is imported from; of a stand-in, who made it."""
+    file = fields.get("__file__")
+    if not isinstance(file, str):
+        loader = type(fields.get("__loader__"))
+        return f"{loader.__module__}.{loader.__name__}" if "__version__" in fields else ""
+    folder = os.path.dirname(os.path.abspath(file))  # noqa: PTH100, PTH120 (pathlib costs time)
+    if os.path.basename(file).startswith("__init__."):  # noqa: PTH119
+        for _ in range(1 + name.count(".")):
+            folder = os.path.dirname(folder)  # noqa: PTH120
+    return folder
 
 
 def _torch() -> dict[str, str]:

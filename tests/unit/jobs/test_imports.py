@@ -88,6 +88,16 @@ def test_only_what_was_imported_counts_and_processes_are_joined(tmp_path: Path, 
     assert told["elsewhere"] == {"trl": str(other)}
 
 
+def test_a_stand_in_without_a_file_says_who_made_it(tmp_path: Path, site: Path) -> None:
+    hooked = Hooked(tmp_path, site)
+    made = "m = sys.modules['te'] = types.ModuleType('te'); m.__version__ = '2.3'; m.__loader__ = 1"
+    hooked.run(f"import swift, sys, types; {made}")
+    told = hooked.summary()
+    assert told is not None
+    assert told["packages"]["te"] == "2.3"
+    assert told["elsewhere"]["te"] == "builtins.int"
+
+
 @pytest.mark.parametrize("hook_first", [True, False])
 def test_every_other_sitecustomize_still_runs_once(
     tmp_path: Path, site: Path, *, hook_first: bool
