@@ -74,24 +74,35 @@ def look(place: Place, source: Files | None) -> dict[str, Any]:
 
     Returns:
         ``complete``; ``present``, whether there is a folder; ``files`` as recorded; ``lacking``,
-        the bytes that are still to come where the source is known; ``free``, the bytes that the
-        disk can take.
+        the bytes that are still to come where the source is known; ``free``, the bytes that are
+        free on the disk; ``room``, those and what is here already.
     """
     files = recorded(place)
     complete = holds(place.folder, files)
     if source is not None:
         complete = complete and _sizes(files) == _sizes(source)
-    staged = 0
-    if place.staging.is_dir():
-        staged = sum(path.stat().st_size for path in place.staging.rglob("*") if path.is_file())
+    here = 0 if complete else _here(place, source)
     total = 0 if source is None else sum(entry["size"] for entry in source.values())
+    free = _free(place.folder)
     return {
         "complete": complete,
         "present": place.folder.is_dir(),
         "files": files,
-        "lacking": 0 if complete else max(0, total - staged),
-        "free": _free(place.folder) + (0 if complete else staged),
+        "lacking": 0 if complete else max(0, total - here),
+        "free": free,
+        "room": free + here,
     }
+
+
+def _here(place: Place, source: Files | None) -> int:
+    """Bytes that need not come any more: staged ones, or what a new staging folder links."""
+    if place.staging.is_dir():
+        return sum(path.stat().st_size for path in place.staging.rglob("*") if path.is_file())
+    return sum(
+        int(entry["size"])
+        for name, entry in (source or {}).items()
+        if _is_as(place.folder / name, entry)
+    )
 
 
 def _sizes(files: Files) -> dict[str, tuple[int, int]]:

@@ -72,7 +72,11 @@ lacking:
   returned: always
   type: int
 free:
-  description: Bytes that the node's disk can take for it, the staged ones included.
+  description: Bytes that are free on the node's disk.
+  returned: always
+  type: int
+room:
+  description: C(free), and the bytes of it that are there already.
   returned: always
   type: int
 """

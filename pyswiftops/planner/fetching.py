@@ -43,7 +43,7 @@ def fetch_room(steps: Sequence[Mapping[str, Any]], held: Mapping[str, Sequence[A
     downloads = [step for step in steps if step["origin"] == "hub"]
     first, *others = held
     return "\n".join(
-        f"{int(found['free'])} {node} {step['folders'][first]['folder']}"
+        f"{int(found['room'])} {node} {step['folders'][first]['folder']}"
         for node in others
         for step, found in zip(downloads, held[node], strict=True)
         if not found["complete"]

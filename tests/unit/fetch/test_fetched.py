@@ -51,7 +51,9 @@ def test_a_folder_is_complete_once_it_is_settled_and_not_when_a_file_changes(
     assert (nothing["complete"], nothing["present"], nothing["lacking"]) == (False, False, 1002)
     assert ask("staged")["changed"]
     pull(source, folder.with_name(".Tiny-0.1B.fetching"))
-    assert not ask("read", files=files)["complete"]
+    staged = ask("read", files=files)
+    assert (staged["complete"], staged["lacking"]) == (False, 0)
+    assert staged["room"] == staged["free"] + 1002
     assert not folder.exists()
     assert ask("settled", files=files)["complete"]
     assert not ask("settled", files=files)["changed"]
@@ -60,6 +62,8 @@ def test_a_folder_is_complete_once_it_is_settled_and_not_when_a_file_changes(
 
     (folder / "config.json").write_bytes(b"[]")
     assert not ask("read")["complete"]
+    changed = ask("read", files=files)
+    assert (changed["complete"], changed["lacking"]) == (False, 2)  # the other file is as it was
 
 
 def test_a_source_that_has_changed_makes_the_folder_incomplete(

@@ -194,8 +194,8 @@ def test_room_and_records_of_downloads_go_by_folder() -> None:
     folders = [f"/data/n1/hub/modelscope/{name}" for name in ("models/master/o/m",)]
     folders.append("/data/n1/hub/modelscope/datasets/master/o/n")
     held = {
-        "n1": [{"complete": False, "free": 1}, {"complete": True, "free": 2}],
-        "n2": [{"complete": False, "free": 3}, {"complete": True, "free": 4}],
+        "n1": [{"complete": False, "room": 1}, {"complete": True, "room": 2}],
+        "n2": [{"complete": False, "room": 3}, {"complete": True, "room": 4}],
     }
     assert fetch_room(steps, held) == f"3 n2 {folders[0]}"
     files = [{"files": {"a": {}}}, {"files": {"b": {}}}]
