@@ -12,7 +12,7 @@ KEEP   ?=
 
 export NAME AUTHOR FOLDER # through the environment, so that quotes in a name stay as they are
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint contract bench clean
+.PHONY: help demo test test-fast lint docs contract bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -28,7 +28,7 @@ $(VENV)/.local: pyproject.toml hatch_build.py
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.local
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[local,dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[local,dev,docs]'
 	touch $@
 
 demo: $(VENV)/.local ## Fine-tune a real model on two logical nodes, serve it, ask it: NAME= AUTHOR= KEEP=1 FOLDER=
@@ -37,7 +37,7 @@ demo: $(VENV)/.local ## Fine-tune a real model on two logical nodes, serve it, a
 test-fast: $(VENV)/.dev ## Tests of under a minute
 	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not slow" tests/unit tests/golden tests/corpus
 
-test: test-fast lint ## All tests that need neither Docker nor GPU, fast ones first
+test: test-fast lint docs ## All tests that need neither Docker nor GPU, fast ones first
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests/unit tests/corpus
 	$(BIN)/python -m pytest -m "not fleet" tests/cpu_backend tests/contract tests/packaging tests/pipeline
 
@@ -46,6 +46,9 @@ lint: $(VENV)/.dev ## ruff, mypy, ansible-lint
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	PATH="$(abspath $(BIN)):$$PATH" ANSIBLE_COLLECTIONS_PATH="$$($(BIN)/swiftops collections-path)" $(BIN)/ansible-lint --offline --strict
+
+docs: $(VENV)/.dev ## Build the documentation site in build/docs; a broken link or anchor is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -b html -d build/doctrees . build/docs
 
 contract: $(VENV)/.dev ## Walk the installed ms-swift's flags anew; fails on drift from what is committed
 	$(BIN)/python -m pyswiftops.cpu_backend $(BIN)/python tests/contract/inventory.py

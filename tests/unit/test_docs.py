@@ -32,7 +32,7 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
-        *ROOT.glob("docs/**/*.md"),
+        *(path for path in ROOT.glob("docs/**/*.md") if "generated" not in path.parts),
         *ROOT.glob("roles/*/README.md"),
     ]
 )
