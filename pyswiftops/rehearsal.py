@@ -249,7 +249,8 @@ class Stageplay:
             self._folder.root.parent.rmdir()
 
     def _scratch(self, *, fetches: bool) -> None:
-        _succeeded(self._nodes.play("scratch", {"swiftops_scratch_fetches": fetches}))
+        variables = {"swiftops_run_id": self._spec.name, "swiftops_scratch_fetches": fetches}
+        _succeeded(self._nodes.play("scratch", variables))
 
     # The forecast.
 
