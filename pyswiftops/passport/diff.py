@@ -24,6 +24,13 @@ AREAS = (
 )
 """In the order in which they explain why the same thing went another way: causes, then effects."""
 
+RECORD = "imports"
+FINGERPRINT = "fingerprint of"
+FILES = frozenset({"data", "model", "checkpoint"})
+Key = tuple[str, str, str]
+"""Area, what, where."""
+
+Flat = dict[Key, str]
 NOTABLE_LOSS = 0.001
 _FLAG = re.compile(r"--[A-Za-z][\w-]*")
 
@@ -60,7 +67,9 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Dif
     """Everything that differs, in the order of :data:`AREAS`.
 
     Names that differ in any two runs (the run's id in paths, leased ports, times of day) do not
-    count. A package that one of the two did not record at all does.
+    count, nor do nodes' own roots in commands. What one of the two does not have at all is told
+    once: a job whose processes left no record, not package by package, and a folder, not file by
+    file.
     """
     sides = [_flat(passport) for passport in (first, second)]
     found: dict[tuple[str, str, str | None, str | None], list[str]] = {}
@@ -69,12 +78,25 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Dif
         if before == after or _alike(key[0], before, after):
             continue
         area, what, where = key
+        whole = _whole(key)
+        if whole != key and not all(whole in side for side in sides):
+            continue
         found.setdefault((area, what, before, after), []).append(where)
     rows = [
         Difference(area, what, ", ".join(dict.fromkeys(filter(None, where))), before, after)
         for (area, what, before, after), where in found.items()
     ]
-    return sorted(rows, key=lambda row: AREAS.index(row.area))
+    return sorted(rows, key=lambda row: (AREAS.index(row.area), None in (row.before, row.after)))
+
+
+def _whole(key: Key) -> Key:
+    """The key of what a key is a part of, or the key itself."""
+    area, what, where = key
+    if area == "versions":
+        return area, RECORD, where
+    if area in FILES and "/" in what:
+        return area, f"{FINGERPRINT} {what.partition('/')[0]}", where
+    return key
 
 
 def _alike(area: str, before: str | None, after: str | None) -> bool:
@@ -82,9 +104,6 @@ def _alike(area: str, before: str | None, after: str | None) -> bool:
     if area != "loss" or before is None or after is None:
         return False
     return abs(float(before) - float(after)) <= NOTABLE_LOSS * max(1.0, abs(float(before)))
-
-
-Flat = dict[tuple[str, str, str], str]
 
 
 def _flat(passport: Mapping[str, Any]) -> Flat:
@@ -96,9 +115,13 @@ def _flat(passport: Mapping[str, Any]) -> Flat:
     for label, item in passport["files"].items():
         area = label.partition(".")[0]
         _file(flat, area if area in {"data", "model"} else "checkpoint", label, item)
+    fleet = passport["fleet"]
+    roots = {
+        node["name"]: node["root"] or f"{fleet['root']}/{node['name']}" for node in fleet["nodes"]
+    }
     for job, nodes in passport["commands"].items():
         for node, command in nodes.items():
-            _command(flat, f"{job} on {node}", command, run)
+            _command(flat, f"{job} on {node}", command, (run, roots[node]))
     for machine in passport["machines"]:
         _machine(flat, machine)
     _asked(flat, passport, run)
@@ -144,6 +167,7 @@ def _imports(flat: Flat, job: str, groups: Iterable[Mapping[str, Any]]) -> None:
     for group in groups:
         for node in group["nodes"]:
             where = f"{job} on {node}"
+            flat["versions", RECORD, where] = "recorded"
             for name in ("python", "cuda", "nccl"):
                 if group[name]:
                     flat["versions", name, where] = group[name]
@@ -154,7 +178,7 @@ def _imports(flat: Flat, job: str, groups: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _file(flat: Flat, area: str, label: str, item: Mapping[str, Any]) -> None:
-    flat[area, f"fingerprint of {label}", ""] = item["blake2b"]
+    flat[area, f"{FINGERPRINT} {label}", ""] = item["blake2b"]
     if "rows" in item:
         flat[area, f"rows of {label}", ""] = _text(item["rows"])
     for name, entry in item["files"].items():
@@ -163,13 +187,13 @@ def _file(flat: Flat, area: str, label: str, item: Mapping[str, Any]) -> None:
             flat[area, f"{label}/{name}", ""] = told
 
 
-def _command(flat: Flat, where: str, command: Mapping[str, Any], run: str) -> None:
+def _command(flat: Flat, where: str, command: Mapping[str, Any], own: tuple[str, str]) -> None:
     for flag, value in flags(command["argv"]).items():
-        flat["flags", flag, where] = _neutral(value, run)
+        flat["flags", flag, where] = _neutral(value, *own)
     for name, value in command["env"].items():
-        flat["environment", name, where] = _neutral(value, run)
+        flat["environment", name, where] = _neutral(value, *own)
     for folder in command["path"]:
-        flat["environment", "PATH begins with", where] = _neutral(folder, run)
+        flat["environment", "PATH begins with", where] = _neutral(folder, *own)
 
 
 def flags(argv: Sequence[str]) -> dict[str, str]:
@@ -185,9 +209,12 @@ def flags(argv: Sequence[str]) -> dict[str, str]:
     return {flag: " ".join(words) for flag, words in found.items()}
 
 
-def _neutral(text: str, run: str) -> str:
-    """Text without the run's own id: where it is all of it, or a part of a path."""
-    return "RUN" if text == run else re.sub(rf"(?<=/runs/){re.escape(run)}(?=/|$|\s)", "RUN", text)
+def _neutral(text: str, run: str, root: str = "") -> str:
+    """Text without the run's id, where it is all of it or a part of a path, and a node's root."""
+    if text == run:
+        return "RUN"
+    text = re.sub(rf"(?<=/runs/){re.escape(run)}(?=/|$|\s)", "RUN", text)
+    return re.sub(rf"(?<![\w.-]){re.escape(root)}(?=/|$|\s)", "ROOT", text) if root else text
 
 
 def _leaves(data: Any, path: str = "") -> Iterable[tuple[str, Any]]:
@@ -199,7 +226,7 @@ def _leaves(data: Any, path: str = "") -> Iterable[tuple[str, Any]]:
         for number, item in enumerate(data, 1):
             name = str(item.get("name", number))
             yield from _leaves(item, f"{path}[{name}]")
-    else:
+    elif data is not None and data not in ([], {}):
         yield path, data
 
 

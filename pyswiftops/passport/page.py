@@ -66,7 +66,7 @@ def chart(points: Sequence[Sequence[float | None]]) -> dict[str, Any] | None:
         "right": WIDTH - RIGHT,
         "bottom": HEIGHT - BOTTOM,
         "line": " ".join(f"{x(step)},{y(loss)}" for step, loss in known),
-        "rows": [{"y": y(loss), "text": f"{loss:.4g}"} for loss in losses],
+        "rows": [{"y": y(loss), "text": f"{loss:.3g}"} for loss in losses],
         "columns": [{"x": x(step), "text": str(step)} for step in steps],
         "end": {"x": x(last), "y": y(known[-1][1])},
         "told": (

@@ -85,6 +85,29 @@ def test_both_ways_round_it_is_the_same_list(good: dict[str, Any]) -> None:
     assert any("its files say 4.5.0" in str(item) for item in there)
 
 
+def test_a_job_that_left_no_record_is_told_once(good: dict[str, Any]) -> None:
+    bad = copy.deepcopy(good)
+    bad["imports"] = {}  # its processes were killed
+    (found,) = differences(good, bad)
+    assert str(found) == "imports (train on node-1, train on node-2): recorded -> none"
+
+
+def test_a_folder_that_is_not_there_is_told_once(good: dict[str, Any]) -> None:
+    files = {name: {"bytes": 1, "blake2b": "ff"} for name in ("a.distcp", "b.distcp")}
+    good["files"]["checkpoint"] = {"path": "/c", "bytes": 2, "blake2b": "ee", "files": files}
+    bad = copy.deepcopy(good)
+    bad["files"]["checkpoint"]["files"]["a.distcp"]["blake2b"] = "00"
+    assert [item.what for item in differences(good, bad)] == ["checkpoint/a.distcp"]
+    del bad["files"]["checkpoint"]
+    assert [item.what for item in differences(good, bad)] == ["fingerprint of checkpoint"]
+
+
+def test_nodes_with_roots_elsewhere_differ_in_the_fleet_file_alone(good: dict[str, Any]) -> None:
+    text = json.dumps(good).replace('"/fleet', '"/data/fleet').replace("=/fleet", "=/data/fleet")
+    found = differences(good, json.loads(text))
+    assert [(item.area, item.what) for item in found] == [("fleet", "root")]
+
+
 def test_a_loss_that_is_the_same_for_all_that_matters_is_none(good: dict[str, Any]) -> None:
     near, far = copy.deepcopy(good), copy.deepcopy(good)
     near["loss"]["points"][-1][1] += 0.0005
