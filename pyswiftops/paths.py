@@ -91,6 +91,11 @@ class RunFolder:
         """Folders of mode 0700, each there while a playbook of the run needs it."""
         return self.root / "private"
 
+    @property
+    def fault(self) -> Path:
+        """Traceback of an internal fault of the controller."""
+        return self.root / "fault.txt"
+
     def ansible(self, stage: str) -> Path:
         """ansible-runner's private data folder of a stage."""
         return self.root / "ansible" / stage

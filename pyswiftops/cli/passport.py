@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pyswiftops import passport as passports
+from pyswiftops.cli import options as opt
 from pyswiftops.errors import EXIT_FAILED
 from pyswiftops.passport import bundle, evidence
 from pyswiftops.paths import RunFolder
@@ -69,6 +70,8 @@ def report(
         Path | None, typer.Option("--output", "-o", help="File; default: RUN_ID-report.tar.gz.")
     ] = None,
     lines: Annotated[int, typer.Option(min=1, help="Last lines of each log.")] = 500,
+    *,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Pack a redacted support bundle, and say what is in it and what was left out."""
     folder = RunFolder(runs.resolve(), run_id)
@@ -80,7 +83,11 @@ def report(
     redactor = Redactor(hosts, [getpass.getuser(), fleet.ssh.user])
     path = output or Path(f"{run_id}-report.tar.gz")
     found = bundle.collect(folder, redactor, texts, missing)
-    typer.echo(bundle.pack(found, redactor, path))
+    contents = bundle.pack(found, redactor, path)
+    if as_json:
+        opt.emit({"bundle": str(path), "contents": contents})
+        return
+    typer.echo(contents)
     typer.echo(str(path))
 
 

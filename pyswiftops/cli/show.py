@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from pyswiftops.demo.run import DemoResult
 from pyswiftops.events import Event, EventKind
-from pyswiftops.results import JobStatus
+from pyswiftops.results import JobStatus, RunSummary
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -84,6 +85,26 @@ def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
     for name, item in stages.items():
         seconds = item.get("seconds")
         table.add_row(name, str(item["state"]), "" if seconds is None else f"{seconds:.1f} s")
+    return table
+
+
+def age(seconds: float) -> str:
+    """A length of time in the largest unit that fits."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def run_table(runs: Iterable[RunSummary]) -> Table:
+    """Runs with their state, how far they are, and whether somebody drives them."""
+    table = Table("run", "state", "stages", "driven", "fleet", "age")
+    for run in runs:
+        done = sum(state == "succeeded" for state in run.stages.values())
+        old = age(time.time() - run.created_at) if run.created_at else ""
+        driven = "yes" if run.driven else ""
+        stages = f"{done} of {len(run.stages)} begun"
+        table.add_row(escape(run.run_id), run.state, stages, driven, escape(run.fleet), old)
     return table
 
 

@@ -98,7 +98,7 @@ class Context:
             "MASTER_ADDR": nodes[0].address,
             "MASTER_PORT": MASTER_PORT,
             "NNODES": str(len(nodes)),
-            "NODE_RANK": str(nodes.index(node)),
+            "NODE_RANK": str(node.rank - nodes[0].rank),  # participants are neighbours in rank
             "NPROC_PER_NODE": str(node.ranks if len(nodes) > 1 else 1),
         }
         if node.interface:

@@ -20,7 +20,7 @@ LAYERS = (
     ("results", "recorded", "local_jobs"),
     ("pipeline", "nodes"),
     ("passport",),
-    ("client",),
+    ("client", "doctor"),
     ("demo", "rehearsal"),
     ("cli",),
 )

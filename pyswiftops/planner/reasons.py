@@ -1,0 +1,198 @@
+"""Why a flag or a variable of a planned command has its value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyswiftops.errors import BadInputError, Finding
+from pyswiftops.matrix import row
+from pyswiftops.planner.plan import Plan
+from pyswiftops.stages.catalog import stage_of
+from pyswiftops.stages.command import Command, Word
+from pyswiftops.stages.lines import Line, line
+from pyswiftops.stages.node import nodes_from_vars
+
+# Neutral name of a setting (stages/lines/) -> where its value comes from.
+SETTINGS = {
+    "model": "model",
+    "model_type": "model.model_type",
+    "template": "model.template",
+    "dtype": "model.torch_dtype; float32 on a fleet of device cpu",
+    "tuner": "method.tuner",
+    "lora_rank": "method.lora.rank",
+    "lora_alpha": "method.lora.alpha",
+    "lora_dropout": "method.lora.dropout",
+    "lora_targets": "method.lora.target_modules",
+    "tensor": "parallel.tensor",
+    "pipeline": "parallel.pipeline",
+    "context": "parallel.context",
+    "expert": "parallel.expert",
+    "sequence": "parallel.sequence",
+    "dataset": "data.train",
+    "system": "data.system",
+    "max_length": "data.max_length; auto takes what the stage data measured",
+    "micro_batch_size": "training.micro_batch_size",
+    "global_batch_size": "training.global_batch_size",
+    "iterations": "training.iterations",
+    "epochs": "training.epochs",
+    "learning_rate": "training.learning_rate",
+    "min_learning_rate": "training.min_learning_rate",
+    "warmup_fraction": "training.warmup_fraction",
+    "seed": "training.seed",
+    "recompute": "training.recompute",
+    "save_every": "training.save_every; without it, at the end",
+    "keep": "output.keep",
+    "no_optimizer": "output.save_optimizer",
+    "no_rng": "output.save_optimizer",
+    "save_safetensors": "output.save_safetensors",
+    "log_every": "training.log_every",
+    "report_to": "tracking.report_to",
+    "wandb_project": "tracking.project",
+    "wandb_experiment": "tracking.experiment",
+    "swanlab_project": "tracking.project",
+    "swanlab_experiment": "tracking.experiment",
+    "weights_only": "resume.mode",
+    "mcore_model": "the run's own folder on the node: what convert left, or a checkpoint",
+    "mcore_adapter": "the run's own folder on the node: a LoRA checkpoint",
+    "output": "the run's own folder on the node (paths.py)",
+    "to_mcore": "the job: HF to Megatron's format",
+    "to_hf": "the job: Megatron's format to HF",
+    "merge_lora": "method.tuner lora: the export merges the adapters into the base",
+    "overwrite": "the job: a repeated stage writes over what it left",
+    "backend": "the release line's name for plain transformers",
+    "questions": "smoke.questions, written to a file on the node",
+    "answers": "the run's own folder on the node (paths.py)",
+    "max_tokens": "smoke.max_tokens",
+    "temperature": "greedy decoding, so that answers can be compared",
+    "stream": "answers are read from a file, whole",
+    "host": "deploy.host",
+    "port": "deploy.port; auto leases a free port on the node",
+    "served_name": "deploy.served_name; without it, the run's name",
+}
+ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "gpus of the node; empty hides all GPUs",
+    "HF_HOME": "caches are the node's own, so that nodes need no shared disk",
+    "MODELSCOPE_CACHE": "caches are the node's own, so that nodes need no shared disk",
+    "TMPDIR": "caches are the node's own, so that nodes need no shared disk",
+    "PYTHONUNBUFFERED": "the log shows lines as they are printed",
+    "TOKENIZERS_PARALLELISM": "the tokenizers library warns, and may hang, after a fork",
+    "OMP_NUM_THREADS": "cpu_threads of the fleet: torch would take all cores for each process",
+    "MASTER_ADDR": "the training address of the first node",
+    "MASTER_PORT": "a port that is proven free on the first node",
+    "NNODES": "how many nodes take part in the job",
+    "NODE_RANK": "the node's place in the fleet file",
+    "NPROC_PER_NODE": "gpus of the node; always set, as upstream does not start torchrun without",
+    "GLOO_SOCKET_IFNAME": "training_interface of the fleet; lo on local fleets",
+    "NCCL_SOCKET_IFNAME": "training_interface of the fleet; lo on local fleets",
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a word of a command is there.
+
+    Attributes:
+        job: The job.
+        node: The node.
+        name: Flag without dashes, or variable.
+        value: Its value; late values print in braces.
+        why: Where the value comes from.
+    """
+
+    job: str
+    node: str
+    name: str
+    value: str
+    why: str
+
+
+def _tables(job: str, table: Line) -> tuple[Mapping[str, str], list[tuple[Mapping[str, Any], str]]]:
+    """The job's neutral table, and fixed tables with what they are for, the strongest first."""
+    cpu = [
+        (table.cpu_train if job == "train" else {}, "what training needs on the CPU backend"),
+        (table.cpu_megatron, "what megatron needs on the CPU backend"),
+        (table.cpu_precision, "real float32: --torch_dtype alone turns on float16"),
+    ]
+    offline = (table.offline, "keeps upstream from asking the model hub about local paths")
+    always = (table.train_always, f"every training command of ms-swift {table.name}")
+    if job == "train":
+        return table.train, [always, offline, *cpu]
+    if job in {"convert", "roundtrip_export", "export"}:
+        return table.export, [offline, *cpu]
+    return table.infer, []
+
+
+def _flag(plan: Plan, command: Command, name: str) -> str:
+    """Where a flag comes from; what wins in the renderer is asked first."""
+    stage = stage_of(command.job)
+    key = "convert" if command.job == "roundtrip_export" else stage
+    key = "infer" if command.job == "roundtrip_infer" else key
+    if name in dict(plan.spec.extra_args).get(key, {}):  # type: ignore[call-overload]
+        return f"extra_args.{key} of the run file"
+    neutral, fixed = _tables(command.job, line(plan.fleet.line))
+    for table, what in fixed:
+        if name in table:
+            return what
+    for setting, flag in neutral.items():
+        if flag == name and setting in SETTINGS:
+            return SETTINGS[setting]
+    return "the helper's own option" if command.job != "train" else ""
+
+
+def _variable(plan: Plan, name: str, job: str) -> str:
+    if job == "train" and name in plan.spec.training.env:
+        return "training.env of the run file"
+    if name in row(plan.fleet.line).env:
+        return f"env of the matrix row {plan.fleet.line}"
+    return ENVIRONMENT.get(name, "")
+
+
+def _flags(command: Command) -> Iterator[tuple[str, str]]:
+    words: list[Word] = list(command.argv)
+    for place, word in enumerate(words):
+        if not (isinstance(word, str) and word.startswith("--")):
+            continue
+        values = []
+        for value in words[place + 1 :]:
+            if isinstance(value, str) and value.startswith("--"):
+                break
+            values.append(str(value))
+        yield word.removeprefix("--"), " ".join(values)
+
+
+def reasons(plan: Plan) -> Iterator[Reason]:
+    """A reason for each flag and each variable of each command."""
+    for job, commands in plan.jobs.items():
+        for command in commands:
+            for name, value in _flags(command):
+                yield Reason(job, command.node, name, value, _flag(plan, command, name))
+            for name, word in command.env.items():
+                why = _variable(plan, name, job)
+                yield Reason(job, command.node, name, str(word), why)
+
+
+def why(plan: Plan, name: str) -> list[Reason]:
+    """Reasons of one flag or variable.
+
+    Args:
+        plan: The plan that has it.
+        name: A flag with or without dashes, or a variable.
+
+    Raises:
+        BadInputError: no command of the plan has it.
+    """
+    wanted = name.lstrip("-")
+    found = [reason for reason in reasons(plan) if reason.name == wanted]
+    if not found:
+        nodes = nodes_from_vars(plan.fleet.host_vars())
+        raise BadInputError(
+            Finding(
+                "a flag or a variable of a planned command",
+                repr(name),
+                f"plan of {len(nodes)} nodes",
+                "see swiftops plan for all of them",
+            )
+        )
+    return found

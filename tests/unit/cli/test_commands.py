@@ -1,0 +1,123 @@
+"""What holds for all commands: JSON, exit codes, errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from pyswiftops.cli import options, runs
+from pyswiftops.cli.main import app
+from pyswiftops.paths import RunFolder
+
+from .conftest import Swiftops
+
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_takes_json(name: str) -> None:
+    assert "--json" in {word for item in COMMANDS[name].params for word in item.opts}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_and_option_says_what_it_does(name: str) -> None:
+    assert COMMANDS[name].help
+    for parameter in COMMANDS[name].params:
+        assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "none"),
+        ("stop", "none"),
+        ("resume", "none"),
+        ("attach", "none"),
+        ("watch", "none", "--once"),
+        ("logs", "none"),
+        ("logs", "none", "--stage", "no-such-stage"),
+        ("rm", "none", "--yes"),
+        ("plan", "-i", "none.yml"),
+        ("run", "--only", "trian"),
+        ("run", "--from", "export", "--to", "train"),
+        ("schema", "none"),
+        ("completion", "cmd"),
+        ("why", "error"),
+        ("why", "error", "none.log"),
+        ("exec", "-i", "none.yml", "--", "true"),
+        ("shell", "node-1", "-i", "none.yml"),
+        ("init", "--runtime", "cloud"),
+        ("init", "--runtime", "host", "--yes"),
+        ("init", "--name", "no/slash", "--yes"),
+    ],
+)
+def test_bad_input_exits_2_changes_nothing_and_is_json_where_asked_for(
+    swiftops: Swiftops, arguments: tuple[str, ...]
+) -> None:
+    done = swiftops(*arguments)
+    assert done.code == 2, done.err
+    for part in ("expected: ", "found: ", "where: ", "remedy: "):
+        assert part in done.err
+    before_dashes = list(arguments)
+    place = before_dashes.index("--") if "--" in before_dashes else len(before_dashes)
+    again = swiftops(*before_dashes[:place], "--json", *before_dashes[place:])
+    assert again.code == 2
+    told = json.loads(again.err)
+    assert told["exit_code"] == 2
+    assert told["findings"][0]["remedy"]
+    assert again.out == ""
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_wrong_option_exits_2(swiftops: Swiftops) -> None:
+    assert swiftops("plan", "--no-such-flag").code == 2
+
+
+def test_an_internal_fault_exits_70_and_keeps_its_traceback_with_the_run(
+    swiftops: Swiftops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "runs", "r")
+    folder.root.mkdir(parents=True)
+
+    def broken(_runs: Path, **_more: Any) -> None:
+        options.Current.folder = folder
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(options, "client", broken)
+    try:
+        done = swiftops("ls")
+    finally:
+        options.Current.folder = None
+    assert done.code == 70
+    assert str(folder.fault) in done.err
+    assert "ZeroDivisionError" in folder.fault.read_text(encoding="utf-8")
+
+
+def test_an_interrupt_exits_130(swiftops: Swiftops, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_runs: Path, **_more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.opt, "client", interrupted)
+    assert swiftops("ls").code == 130
+
+
+def test_nothing_is_coloured_off_a_terminal(swiftops: Swiftops) -> None:
+    assert "\x1b" not in swiftops("ls").out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_the_shells_script(swiftops: Swiftops, shell: str) -> None:
+    done = swiftops("completion", shell)
+    assert done.code == 0
+    assert "_SWIFTOPS_COMPLETE" in done.out
+    assert json.loads(swiftops("completion", shell, "--json").out)["script"] in done.out
+
+
+@pytest.mark.parametrize("kind", ["fleet", "run"])
+def test_a_schema_is_json(swiftops: Swiftops, kind: str) -> None:
+    schema = json.loads(swiftops("schema", kind).out)
+    assert schema["$schema"].startswith("https://json-schema.org/")
