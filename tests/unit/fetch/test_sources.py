@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pyswiftops.client import Client
 from pyswiftops.errors import FleetError, RunSpecError
 from pyswiftops.planner.fetching import (
     fetch_recorded,
@@ -118,6 +119,20 @@ def test_paths_that_every_node_sees_leave_the_stage_nothing_to_do() -> None:
     assert not plan.idle("data")
     assert plan.jobs["fetch"] == ()
     assert not make_plan(fleet_of(), spec_of({"id": "o/n"}), "r").idle("fetch")
+
+
+def test_a_stage_with_nothing_to_do_starts_no_playbook(tmp_path: Path) -> None:
+    document = {
+        "plugin": "pyswiftops.fleet.fleet",
+        "runtime": "local",
+        "device": "cpu",
+        "nodes": [{"name": "node-1"}],
+    }
+    fleet = Fleet.from_document(document, tmp_path / "fleet.yml")
+    plan = make_plan(fleet, spec_of({"path": "/m"}), "r")
+    result = Client(tmp_path / "runs").apply(plan, stages=["fetch"])
+    assert result.stages["fetch"]["state"] == "succeeded"
+    assert not (result.folder / "ansible").exists()
 
 
 def test_the_last_folder_is_the_name_that_ms_swift_knows_and_revisions_stay_apart() -> None:
