@@ -12,10 +12,13 @@ Linux only, standard library only, Python 3.9 or newer.
 from __future__ import annotations
 
 import shutil
+import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from . import progress
 from .process_tree import Identity, read_stat
@@ -25,7 +28,29 @@ STOPPED_SECONDS = 30.0
 LOOK_SECONDS = 2.0
 _DUMP_SECONDS = 10.0
 _MAX_DUMPS = 32
+_PAUSES, _LEAST_PAUSES = 32, 5
 _STOPPED, _UNINTERRUPTIBLE = "T", "D"
+
+
+class Rule(NamedTuple):
+    """How long a step may take once the usual time between two steps is known.
+
+    Attributes:
+        steps: So many times the usual time; 0 where the timeout alone counts.
+        at_least: But never less than so many seconds, since saving a checkpoint and evaluating
+            log no step.
+        startup: What the first step may take on top of the timeout.
+    """
+
+    steps: float = 0
+    at_least: float = 600
+    startup: float = STARTUP_SECONDS
+
+    @classmethod
+    def of(cls, watch: Mapping[str, Any]) -> Rule:
+        """Read the settings `hang_steps`, `hang_at_least` and `hang_startup`."""
+        given = {name: watch.get(f"hang_{name}") for name in cls._fields}
+        return cls(**{name: float(value) for name, value in given.items() if value is not None})
 
 
 class Watch:
@@ -38,6 +63,7 @@ class Watch:
         timeout: Seconds without progress that are a hang; 0 for never.
         progress_file: Where the job logs its steps, or None where it logs none on this
             node; lines of an earlier attempt are no progress.
+        rule: How long a step may take, of the time that steps take.
         clock: Tells the time in seconds.
     """
 
@@ -45,12 +71,15 @@ class Watch:
         self,
         timeout: float,
         progress_file: str | None,
+        rule: Rule | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout = timeout
         self._stopped_limit = min(STOPPED_SECONDS, timeout / 2)
         self._file = Path(progress_file) if progress_file else None
-        self._clock = clock
+        self._rule, self._clock = rule or Rule(), clock
+        self._pauses: deque[float] = deque(maxlen=_PAUSES)
+        self._longest = 0.0
         self._looked = self._moved = clock()
         self._signature = self._sign()
         self._begun = False
@@ -91,19 +120,35 @@ class Watch:
             return None
         signature = self._sign()
         if signature != self._signature:
+            if self._begun:
+                self._pauses.append(now - self._moved)
+                self._longest = max(self._longest, now - self._moved)
             self._signature, self._moved, self._begun = signature, now, True
             return None
-        limit = self._timeout + (0 if self._begun else STARTUP_SECONDS)
+        limit, usual = self._limit()
         if now - self._moved <= limit:
             return None
         record = progress.latest(str(self._file)) if self._begun else None
         last = f"step {record['step']} of {record['total']}" if record else "none yet"
-        found = f"hung: no training step for more than {limit:g} s (the last: {last})"
+        found = f"hung: no training step for more than {limit:g} s{usual} (the last: {last})"
         for letter, word in ((_STOPPED, "stopped"), (_UNINTERRUPTIBLE, "in uninterruptible sleep")):
             those = [process for process in processes if _state(process) == letter]
             if those:
                 found += f"; process {_names(those)} is {word} (state {letter})"
         return found
+
+    def _limit(self) -> tuple[float, str]:
+        """How long the log may stand still, and the clause that says from what that follows."""
+        if not self._begun:
+            return self._timeout + self._rule.startup, ""
+        if self._rule.steps <= 0 or len(self._pauses) < _LEAST_PAUSES:
+            return self._timeout, ""
+        usual = statistics.median(self._pauses)
+        # What took long once, such as a save, may take as long again.
+        learnt = max(self._rule.at_least, self._rule.steps * usual, 2 * self._longest)
+        if learnt >= self._timeout:
+            return self._timeout, ""
+        return round(learnt, 1), f", where {usual:.1f} s are usual"
 
     def _sign(self) -> tuple[int, int] | None:
         if self._file is None:

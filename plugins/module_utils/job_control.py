@@ -31,6 +31,7 @@ __all__ = ["JobError", "Wanted", "perform", "read", "start", "stop", "wait"]
 START_SECONDS = 10.0
 _PACKAGE = "swiftops_supervisor"
 _SHIPPED = (
+    "alerts",
     "hang",
     "heartbeat",
     "import_hook",
@@ -42,6 +43,7 @@ _SHIPPED = (
     "progress",
     "shared_memory",
     "supervisor",
+    "usage",
     "wire",
 )
 _MAIN = f"import sys\n\nfrom {_PACKAGE}.supervisor import main\n\nmain(sys.argv[1:])\n"
@@ -50,6 +52,10 @@ _INHERITED = re.compile(
     r"|(NCCL|NVSHMEM|TORCH_SYMM_MEM)_\w+"  # what a machine sets for its interconnect holds for jobs
 )
 _NAME = re.compile(r"[^\s/\0]+")
+_WATCH = (
+    *("hang_steps", "hang_at_least", "hang_startup", "spike", "window", "stop_on_nan"),
+    *("output", "save_every", "iterations", "keep"),
+)
 _LISTS = ("path", "make_directories", "hide", "peers")
 
 
@@ -107,11 +113,31 @@ def request_of(params: Mapping[str, Any]) -> Request:
         "token": params["token"] or "",
         "hang_timeout": params.get("hang_timeout") or 0,
         "progress_file": params.get("progress_file"),
+        "watch": _watch(params),
     }
     files = {str(path): str(text) for path, text in (params["files"] or {}).items()}
     for path in files:
         _absolute("files", path)
     return Request(directory, values, lists["make_directories"], files, bool(params["again"]))
+
+
+def _watch(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of `watch` that are given.
+
+    Raises:
+        JobError: One of them is unknown, or no number that can be.
+    """
+    given = {
+        name: value for name, value in (params.get("watch") or {}).items() if value is not None
+    }
+    for name, value in given.items():
+        if name not in _WATCH:
+            raise JobError(f"watch: expected {', '.join(_WATCH)}, found {name}")
+        if name == "output":
+            _absolute("watch.output", str(value))
+        elif not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise JobError(f"watch.{name}: expected a number, 0 or more, found {value}")
+    return given
 
 
 def _check_words(params: Mapping[str, Any]) -> None:

@@ -49,6 +49,7 @@ class Kind(str, Enum):  # noqa: UP042 (as above)
     START_FAILED = "start_failed"
     ISOLATION = "isolation"
     HUNG = "hung"
+    NAN = "nan"
     LOST = "lost"
 
 

@@ -114,6 +114,8 @@ def answer(folder: JobFolder, view: View, wanted: Wanted) -> Answer:
         "descendants": 0,
         "survivors": [],
         "attempt": len(folder.attempts()) + (1 if recorded else 0),
+        "usage": None,
+        "alerts": [],
     }
     told.update(dict.fromkeys(_FIELDS))
     told.update(joined=[], segments_removed=[], notes=[])
@@ -126,6 +128,8 @@ def answer(folder: JobFolder, view: View, wanted: Wanted) -> Answer:
     if recorded is None:
         return told
     told.update({name: recorded[name] for name in _FIELDS})
+    told["usage"] = None if view.state.terminal else recorded.get("usage")
+    told["alerts"] = recorded.get("alerts", [])
     told["supervisor_pid"] = recorded["supervisor"][0]
     told["pid"] = None if recorded["leader"] is None else recorded["leader"][0]
     told["descendants"] = len(recorded["descendants"])

@@ -12,6 +12,7 @@ Standard library only, Python 3.9 or newer.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -67,6 +68,30 @@ def parse_line(line: str) -> Record | None:
         "remaining": seconds(found.get("remaining_time")),
         "seconds_per_step": seconds(speed),
     }
+
+
+def not_finite(line: str) -> list[str]:
+    """Return which of `loss` and `grad_norm` a line gives as NaN or infinite.
+
+    Python's JSON, which upstream writes, spells them `NaN` and `Infinity`; text counts too.
+    """
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return []
+    if not isinstance(found, dict):
+        return []
+    values = {"loss": found.get("loss", found.get("lm loss")), "grad_norm": found.get("grad_norm")}
+    return [name for name, value in values.items() if _is_odd(value)]
+
+
+def _is_odd(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return False
+    try:
+        return not math.isfinite(float(value))
+    except (ValueError, OverflowError):
+        return False
 
 
 def latest(path: str) -> Record | None:

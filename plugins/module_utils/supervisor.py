@@ -20,7 +20,7 @@ import sys
 import time
 from typing import Any
 
-from . import hang, isolation, launch, process_tree, shared_memory
+from . import alerts, hang, isolation, launch, process_tree, shared_memory, usage
 from .heartbeat import Fate, Peer, Settings
 from .job_state import JobFolder, Kind, Reason, State, of_exit, of_kind, read_json, write_json
 
@@ -50,7 +50,13 @@ class Supervisor:
         self._segments_before = shared_memory.existing()
         self._sampled_at = self._segments_at = 0.0
         self._fate: Fate | None = None
-        self._hang = hang.Watch(float(request["hang_timeout"]), request["progress_file"])
+        watch = request.get("watch") or {}
+        self._stop_on_nan = bool(watch.get("stop_on_nan"))
+        self._hang = hang.Watch(
+            float(request["hang_timeout"]), request["progress_file"], hang.Rule.of(watch)
+        )
+        self._alerts = alerts.Watch(watch, request["progress_file"], request["node"])
+        self._usage = usage.Meter(self._path(), request["env"].get("CUDA_VISIBLE_DEVICES"))
         self._written: dict[str, Any] = {}
         self._status: dict[str, Any] = {
             "version": 1,
@@ -76,6 +82,8 @@ class Supervisor:
             "segments": {},
             "segments_removed": [],
             "notes": [],
+            "usage": None,
+            "alerts": [],
         }
 
     def run(self) -> None:
@@ -171,12 +179,29 @@ class Supervisor:
             hung = self._hang.verdict(self._living)
             if hung is not None:
                 return self._because(Kind.HUNG, f"{hung}; {self._record_stacks()}")
+            broken = self._look_at_loss()
+            if broken is not None:
+                return self._because(Kind.NAN, f"{broken}; training.alerts.stop_on_nan is set")
             asked = self._wait(SAMPLE_SECONDS)
+
+    def _look_at_loss(self) -> str | None:
+        """Note new alerts; return the sentence of one that ends the job."""
+        try:
+            new = self._alerts.look()
+        except OSError as error:
+            print(f"could not look for alerts: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            return None
+        if new:
+            self._status["alerts"] = list(self._alerts.found)
+        details = [alert["detail"] for alert in new if alert["kind"] == "nan"]
+        return details[0] if details and self._stop_on_nan else None
+
+    def _path(self) -> str:
+        return ":".join([*self._request["path"], os.environ.get("PATH", os.defpath)])
 
     def _record_stacks(self) -> str:
         """Write down what the tree's Python processes are doing; return where, or why not."""
-        folders = [*self._request["path"], os.environ.get("PATH", os.defpath)]
-        return hang.record_stacks(self._living(), ":".join(folders), self._folder.stacks)
+        return hang.record_stacks(self._living(), self._path(), self._folder.stacks)
 
     def _because(self, kind: Kind, detail: str) -> tuple[State, Reason]:
         node = self._request["node"]
@@ -217,6 +242,9 @@ class Supervisor:
         if now or clock - self._segments_at >= SEGMENT_SECONDS:
             self._segments_at = clock
             self._segments.update(shared_memory.used_by(pids, self._segments_before))
+        used = self._usage.look(living)
+        if used is not None:
+            self._status["usage"] = used
         self._status["descendants"] = [list(process) for process in living]
         self._status["segments"] = dict(sorted(self._segments.items()))
         try:

@@ -129,11 +129,22 @@ options:
   hang_timeout:
     description:
       - Seconds without a new line in O(progress_file) after which the job counts as hung and is
-        stopped everywhere; until the first line ten minutes more. A process that stays stopped
-        (SIGSTOP) for half of it, or for 30 seconds if that is less, is a hang too.
+        stopped everywhere; until the first line C(hang_startup) of O(watch) more. A process
+        that stays stopped (SIGSTOP) for half of it, or for 30 seconds if that is less, is a hang
+        too.
       - C(0) is never. Saving a checkpoint and evaluating log no step, so leave time for them.
     type: float
     default: 0
+  watch:
+    description:
+      - What else to look for in a training. C(hang_steps), a step that takes so many times the
+        usual, but more than C(hang_at_least) seconds (600), is a hang too. C(hang_startup) seconds
+        (600) may pass until the first step. A loss C(spike) robust deviations above the median of
+        C(window) steps (50) is a spike. C(stop_on_nan) ends the job at a loss that is no number.
+      - C(output), the folder of the checkpoints, C(save_every), C(iterations) and C(keep) are for
+        the forecast of its disk. What is left out, or 0, is not looked for.
+    type: dict
+    default: {}
   grace:
     description:
       - For C(stopped), seconds between SIGTERM and SIGKILL where the supervisor is dead. What the
@@ -214,9 +225,9 @@ signal:
 reason:
   description:
     - Why the job ended other than by success. C(kind) is one of C(exited), C(signal), C(stopped),
-      C(hung), C(peer_failed), C(peer_silent), C(join_timeout), C(start_failed), C(isolation),
-      C(lost); C(detail) is a sentence; C(node) is where it began; C(at) is the time there, in
-      seconds since the epoch; C(cause) is C(hung) where another node hung.
+      C(hung), C(nan), C(peer_failed), C(peer_silent), C(join_timeout), C(start_failed),
+      C(isolation), C(lost); C(detail) is a sentence; C(node) is where it began; C(at) is the time
+      there, in seconds since the epoch; C(cause) is C(hung) where another node hung.
   returned: always
   type: dict
 pid:
@@ -268,6 +279,20 @@ progress:
       in seconds C(elapsed), C(remaining) and C(seconds_per_step).
   returned: always
   type: dict
+usage:
+  description:
+    - What the job used in the last seconds, as C(cpu_percent) (100 is one core), C(memory_bytes)
+      (the sum of resident sets) and C(gpus), each with C(index), C(utilisation_percent),
+      C(memory_used_bytes) and C(memory_total_bytes). Null before it was measured, and at the end.
+  returned: always
+  type: dict
+alerts:
+  description:
+    - What should be looked at, all of it since the start. C(kind) is C(nan), C(spike) or C(disk);
+      C(detail) is a sentence; and C(node), C(step) and C(at), in seconds since the epoch.
+  returned: always
+  type: list
+  elements: dict
 imports:
   description:
     - What the job's Python processes imported, as they recorded it at their exit. C(packages) is
@@ -368,6 +393,7 @@ def arguments() -> dict[str, dict[str, object]]:
         "heartbeat_timeout": {"type": "float", "default": 8},
         "join_timeout": {"type": "float", "default": 120},
         "hang_timeout": {"type": "float", "default": 0},
+        "watch": {"type": "dict", "default": {}},
         "grace": {"type": "float"},
         "wait": {"type": "float", "default": 5},
         "since_step": {"type": "int"},

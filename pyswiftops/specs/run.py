@@ -73,6 +73,18 @@ class Method(Model):
     lora: Lora = Field(default_factory=Lora)
 
 
+class Alerts(Model):
+    """What is told of a training while it runs."""
+
+    loss_spike: float = Field(
+        default=6, ge=0, description="Robust deviations above the median loss. 0: never."
+    )
+    window: int = Field(default=50, ge=20, description="Logged steps that the median is of.")
+    stop_on_nan: bool = Field(
+        default=False, description="End the job when loss or grad_norm is no number."
+    )
+
+
 class Training(Model):
     """Optimisation. Exactly one of ``iterations`` and ``epochs``."""
 
@@ -92,6 +104,16 @@ class Training(Model):
         ge=0,
         description="Seconds that one step may take; longer, and the job is hung. 0: never.",
     )
+    hang_steps: float = Field(
+        default=20, ge=0, description="Hung too: a pause of so many usual ones. 0: never."
+    )
+    hang_at_least: float = Field(
+        default=600, gt=0, description="Seconds that hang_steps always leaves, e.g. for a save."
+    )
+    hang_startup: float = Field(
+        default=600, ge=0, description="Seconds beyond hang_timeout for the first step."
+    )
+    alerts: Alerts = Field(default_factory=Alerts)
     env: dict[str, str] = Field(
         default_factory=dict, description="More environment variables of training, e.g. NCCL_*."
     )

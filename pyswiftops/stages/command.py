@@ -49,6 +49,7 @@ class Command:
         progress_file: Where upstream logs its training steps, if this node is the one.
         fate: Whether the nodes of this job stop together.
         hang_timeout: Seconds without progress after which the job counts as hung; 0: never.
+        watch: What else the node looks for in a training, as the module ``job`` takes it.
     """
 
     job: str
@@ -63,6 +64,7 @@ class Command:
     progress_file: str | None = None
     fate: bool = False
     hang_timeout: float = 0
+    watch: Mapping[str, Any] = field(default_factory=dict)
 
     def bind(self, values: Mapping[str, Any]) -> Command:
         """Replace every late value.
@@ -97,6 +99,7 @@ class Command:
             "make_directories": list(self.make_directories),
             "files": dict(self.files),
             "hide": list(self.hide),
+            "watch": dict(self.watch),
         }
 
     @classmethod

@@ -105,6 +105,23 @@ def resume_needs(context: Context) -> dict[str, Any]:
     return named(context.line.train, needed)
 
 
+def _watch(context: Context, output: str) -> dict[str, Any]:
+    """What a node looks for while it trains."""
+    training = context.spec.training
+    return {
+        "hang_steps": training.hang_steps,
+        "hang_at_least": training.hang_at_least,
+        "hang_startup": training.hang_startup,
+        "spike": training.alerts.loss_spike,
+        "window": training.alerts.window,
+        "stop_on_nan": training.alerts.stop_on_nan,
+        "output": output,
+        "save_every": training.save_every or training.iterations,
+        "iterations": training.iterations,
+        "keep": context.spec.output.keep,
+    }
+
+
 def train(context: Context) -> list[Command]:
     """The same argv on every node but for its own output folder; ranks differ by environment."""
     on_cpu = context.line.cpu_train if context.on_cpu else {}
@@ -138,6 +155,7 @@ def train(context: Context) -> list[Command]:
                 progress_file=paths.train_log if node is logger else None,
                 fate=True,
                 hang_timeout=training.hang_timeout * training.log_every,  # only logged steps show
+                watch=_watch(context, paths.train),
             )
         )
     return commands

@@ -47,6 +47,7 @@ RUN_TABLES = {
     "run.method": run.Method,
     "run.method.lora": run.Lora,
     "run.training": run.Training,
+    "run.training.alerts": run.Alerts,
     "run.parallel": run.Parallel,
     "run.output": run.Output,
     "run.resume": run.Resume,

@@ -52,7 +52,7 @@ def step(path: Path, number: int) -> None:
 
 def test_silence_after_a_step_is_a_hang_and_start_up_has_time(tmp_path: Path) -> None:
     path, clock = tmp_path / "logging.jsonl", Clock()
-    watch = hang.Watch(60, str(path), clock)
+    watch = hang.Watch(60, str(path), clock=clock)
     assert looks(watch, clock, 600) is None
     step(path, 1)
     assert looks(watch, clock, 58) is None
@@ -65,7 +65,7 @@ def test_silence_after_a_step_is_a_hang_and_start_up_has_time(tmp_path: Path) ->
 def test_a_start_that_never_comes_to_a_step_is_a_hang(tmp_path: Path) -> None:
     path, clock = tmp_path / "logging.jsonl", Clock()
     step(path, 7)  # an earlier attempt's
-    watch = hang.Watch(60, str(path), clock)
+    watch = hang.Watch(60, str(path), clock=clock)
     assert looks(watch, clock, 656) is None
     assert looks(watch, clock, 10) == (
         "hung: no training step for more than 660 s (the last: none yet)"
@@ -74,7 +74,7 @@ def test_a_start_that_never_comes_to_a_step_is_a_hang(tmp_path: Path) -> None:
 
 def test_time_in_which_nobody_looked_does_not_count(tmp_path: Path) -> None:
     path, clock = tmp_path / "logging.jsonl", Clock()
-    watch = hang.Watch(60, str(path), clock)
+    watch = hang.Watch(60, str(path), clock=clock)
     step(path, 1)
     assert looks(watch, clock, 10) is None
     clock.now += 10_000
@@ -84,7 +84,7 @@ def test_time_in_which_nobody_looked_does_not_count(tmp_path: Path) -> None:
 
 def test_no_timeout_is_no_watch(tmp_path: Path) -> None:
     clock = Clock()
-    watch = hang.Watch(0, str(tmp_path / "logging.jsonl"), clock)
+    watch = hang.Watch(0, str(tmp_path / "logging.jsonl"), clock=clock)
     assert looks(watch, clock, 100_000) is None
 
 
@@ -150,3 +150,18 @@ def test_what_the_machine_sets_for_its_interconnect_reaches_the_job(node: Node) 
         "NCCL_SOCKET_IFNAME=lo",
     } <= set(lines)
     assert "OTHER=x" not in lines
+
+
+def test_many_usual_pauses_are_a_hang_but_a_save_has_time(tmp_path: Path) -> None:
+    path, clock = tmp_path / "logging.jsonl", Clock()
+    watch = hang.Watch(1800, str(path), hang.Rule(20, 100), clock)
+    for number in range(1, 9):
+        step(path, number)
+        assert looks(watch, clock, 10) is None
+    assert looks(watch, clock, 80) is None  # a save
+    step(path, 9)
+    assert looks(watch, clock, 190) is None
+    found = looks(watch, clock, 40)
+    assert found == (
+        "hung: no training step for more than 200 s, where 10.0 s are usual (the last: step 9 of 9)"
+    )
