@@ -85,6 +85,39 @@ def environment() -> dict[str, str]:
     }
 
 
+class Listener:
+    """Takes ansible-runner's events: hands on results, keeps those that are final.
+
+    A long wait is many looks, each an event. None of them is kept, in memory or as a file.
+
+    Args:
+        on_result: Called for every module result as it comes.
+        on_output: Called with what ansible-playbook itself prints.
+        keep: Full names of other modules whose results are wanted as well.
+    """
+
+    def __init__(
+        self,
+        on_result: Callable[[ModuleResult], None],
+        on_output: Callable[[str], None] | None = None,
+        keep: frozenset[str] = frozenset(),
+    ) -> None:
+        self.results: list[ModuleResult] = []
+        self._on_result, self._on_output, self._keep = on_result, on_output, keep
+
+    def __call__(self, event: Mapping[str, Any]) -> bool:
+        """Take an event; whether ansible-runner is to write it to a file."""
+        if self._on_output is not None and event.get("stdout"):
+            self._on_output(str(event["stdout"]))
+        result = _module_result(event, self._keep)
+        if result is None:
+            return True
+        if result.final:
+            self.results.append(result)
+        self._on_result(result)
+        return result.final
+
+
 def run_playbook(
     name: str,
     inventory: Path,
@@ -116,17 +149,7 @@ def run_playbook(
         owner: Named in the environment of all its processes, for :mod:`pyswiftops.leftovers`.
     """
     (folder / "project").mkdir(parents=True, exist_ok=True)
-    results: list[ModuleResult] = []
-
-    def handle(event: Mapping[str, Any]) -> bool:
-        if on_output is not None and event.get("stdout"):
-            on_output(str(event["stdout"]))
-        result = _module_result(event, keep)
-        if result is not None:
-            results.append(result)
-            on_result(result)
-        return True
-
+    listener = Listener(on_result, on_output, keep)
     with private_folder(private or folder / "private") as hidden:
         extra = hidden / "variables.json"
         with open(extra, "x", encoding="utf-8", opener=_owner_only) as file:
@@ -139,12 +162,12 @@ def run_playbook(
             envvars={**environment(), leftovers.OWNER: owner},
             suppress_env_files=True,
             quiet=True,
-            event_handler=handle,
+            event_handler=listener,
         )
         code = play(runner, cancelled)
     return PlaybookResult(
         ok=code == 0,
-        results=[result for result in results if result.final],
+        results=listener.results,
         stdout=Path(runner.config.artifact_dir) / "stdout",
     )
 
