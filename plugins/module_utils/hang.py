@@ -169,8 +169,22 @@ def _names(processes: Iterable[Identity]) -> str:
     words = []
     for process in sorted(processes):
         found = read_stat(process.pid)
-        words.append(f"{process.pid} ({found.name})" if found is not None else str(process.pid))
+        words.append(
+            f"{process.pid} ({found.name}{_rank(process.pid)})" if found else str(process.pid)
+        )
     return ", ".join(words)
+
+
+def _rank(pid: int) -> str:
+    """Return the clause that names the process's global rank, if torchrun gave it one."""
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    ranks = [
+        word[5:].decode() for word in words if word.startswith(b"RANK=") and word[5:].isdigit()
+    ]
+    return f", rank {ranks[0]}" if ranks else ""
 
 
 def record_stacks(processes: Iterable[Identity], path: str, target: Path) -> str:
@@ -189,7 +203,9 @@ def record_stacks(processes: Iterable[Identity], path: str, target: Path) -> str
         found = read_stat(process.pid)
         if found is None or not _runs_python(process.pid):
             continue
-        dumps.append(f"# process {process.pid} ({found.name}), state {found.state}\n")
+        dumps.append(
+            f"# process {process.pid} ({found.name}{_rank(process.pid)}), state {found.state}\n"
+        )
         # Without pausing it: a process that is stopped already cannot be paused.
         argv = [program, "dump", "--nonblocking", "--pid", str(process.pid)]
         try:

@@ -98,6 +98,12 @@ def test_a_stopped_process_is_named_and_ended(node: Node) -> None:
     assert not node.alive(*pids)
 
 
+def test_the_rank_of_a_stopped_process_is_named(node: Node) -> None:
+    _, pids = node.family(hang_timeout=2, env={"RANK": "3"})
+    os.kill(pids[1], signal.SIGSTOP)
+    assert f"process {pids[1]} (sleep, rank 3) has been" in node.end()["reason"]["detail"]
+
+
 @pytest.mark.slow
 def test_a_job_without_progress_is_ended_and_its_stacks_are_kept(
     node: Node, tmp_path: Path
