@@ -1,0 +1,50 @@
+"""Training on two CPU nodes with tiny models: resumed losses, a mixture of experts, packing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .tiny import SAVED, STEPS, Place, make_place
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    made = make_place(tmp_path_factory.mktemp("tiny"))
+    made.apply(made.spec("full"), "convert")
+    return made
+
+
+def shards(checkpoint: Path) -> set[str]:
+    return {path.name for path in checkpoint.rglob("*.distcp")}
+
+
+@pytest.mark.parametrize("tuner", ["full"])
+def test_a_resumed_training_logs_what_an_uninterrupted_one_does(place: Place, tuner: str) -> None:
+    """Never gathered: each node holds the shards of its own rank, and the first one the index."""
+    whole, rest = tuner, f"{tuner}-resumed"
+    if tuner == "lora":
+        place.share_base(whole, "full")
+    place.share_base(rest, "full")
+    place.apply(place.spec(whole, tuner=tuner), "train")
+    resume = {"from": f"{whole}/checkpoint-{SAVED}"}
+    place.apply(place.spec(rest, tuner=tuner, resume=resume), "train")
+
+    uninterrupted, resumed = place.steps(whole), place.steps(rest)
+    assert list(uninterrupted) == ["1/4", "2/4", "3/4", "4/4"]
+    assert resumed == {step: uninterrupted[step] for step in ("3/4", "4/4")}
+    assert len({row["loss"] for row in uninterrupted.values()}) == STEPS
+
+    recorded = place.client.load(rest).stages["train"]["result"]["resumed_from"]
+    source = place.on(1, whole) / "train" / f"checkpoint-{SAVED}"
+    assert recorded == {"checkpoint": str(source), "iteration": SAVED}
+    ranks = {name.split("_")[2] for name in shards(place.on(2, rest) / "resume")}
+    assert ranks == {"0", "1"}
+    assert shards(place.on(1, rest) / "resume") == shards(place.on(2, rest) / "resume")
+    own = f"iter_{SAVED:07d}/__1_0.distcp"
+    there = place.on(2, whole) / "train" / f"checkpoint-{SAVED}" / own
+    assert there.samefile(place.on(2, rest) / "resume" / own)  # a link: no room is lost
+    assert {name.split("_")[2] for name in shards(source)} == {"0"}  # the source is as it was
