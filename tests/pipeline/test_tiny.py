@@ -1,4 +1,4 @@
-"""Training on two CPU nodes with tiny models: resumed losses, a mixture of experts, packing."""
+"""Training on two CPU nodes with a tiny model: a resumed run logs what an unbroken one does."""
 
 from __future__ import annotations
 
