@@ -22,7 +22,7 @@ def shards(checkpoint: Path) -> set[str]:
     return {path.name for path in checkpoint.rglob("*.distcp")}
 
 
-@pytest.mark.parametrize("tuner", ["full"])
+@pytest.mark.parametrize("tuner", ["full", "lora"])
 def test_a_resumed_training_logs_what_an_uninterrupted_one_does(place: Place, tuner: str) -> None:
     """Never gathered: each node holds the shards of its own rank, and the first one the index."""
     whole, rest = tuner, f"{tuner}-resumed"
