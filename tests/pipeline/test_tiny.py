@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pyswiftops.errors import BadInputError
+
 from .tiny import SAVED, STEPS, Place, make_place
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -48,3 +50,10 @@ def test_a_resumed_training_logs_what_an_uninterrupted_one_does(place: Place, tu
     there = place.on(2, whole) / "train" / f"checkpoint-{SAVED}" / own
     assert there.samefile(place.on(2, rest) / "resume" / own)  # a link: no room is lost
     assert {name.split("_")[2] for name in shards(source)} == {"0"}  # the source is as it was
+
+
+def test_a_checkpoint_of_another_tuner_is_refused_before_anything_starts(place: Place) -> None:
+    spec = place.spec("wrong", tuner="lora", resume={"from": "full"})
+    with pytest.raises(BadInputError, match='tuner_type "full" in the checkpoint, "lora"'):
+        place.client.plan(place.fleet, spec)
+    assert not place.on(1, "wrong").exists()
