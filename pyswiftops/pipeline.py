@@ -257,7 +257,11 @@ class NodeEvents:
         job = PurePosixPath(str(data.get("directory", ""))).name
         if data.get("state"):
             reason = data.get("reason") or {}
-            self._state(result.node, job, str(data["state"]), str(reason.get("detail") or ""))
+            detail = str(reason.get("detail") or "")
+            self._state(result.node, job, str(data["state"]), detail)
+            if reason.get("kind") == "hung" and self._new("hung", result.node, job):
+                hung = {"kind": "hung", "detail": detail, "node": result.node}
+                self._emit(EventKind.ALERT, self._stage, hung, result.node)
         progress = data.get("progress")
         if progress and self._new("step", result.node, progress["step"]):
             self._emit(EventKind.PROGRESS, self._stage, progress, result.node)

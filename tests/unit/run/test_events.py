@@ -105,6 +105,18 @@ def test_each_step_state_and_alert_is_told_once() -> None:
     assert seen[-1][2] == {"job": "train", "state": "failed", "detail": "x"}
 
 
+def test_a_hang_is_an_alert_of_the_node_where_it_began() -> None:
+    first = look(state="failed", reason={"kind": "hung", "detail": "no step"})
+    peer = look("node-2", state="failed", reason={"kind": "peer_failed", "cause": "hung"})
+    seen = told(first, first, peer)
+    assert [(kind.value, node) for kind, node, _ in seen] == [
+        ("node", "node-1"),
+        ("alert", "node-1"),
+        ("node", "node-2"),
+    ]
+    assert seen[1][2] == {"kind": "hung", "detail": "no step", "node": "node-1"}
+
+
 def test_usage_is_told_when_it_changes() -> None:
     usage = {"cpu_percent": 99.0}
     seen = told(look(usage=usage), look(usage=usage), look("node-2", usage=usage))
