@@ -91,6 +91,14 @@ class RunFolder:
         """Folders of mode 0700, each there while a playbook of the run needs it."""
         return self.root / "private"
 
+    def hang(self, job: str) -> Path:
+        """What the ranks of a hung job were doing on all nodes, to read."""
+        return self.root / "hang" / f"{job}.txt"
+
+    def hang_data(self, job: str) -> Path:
+        """The same as data, by node."""
+        return self.root / "hang" / f"{job}.json"
+
     @property
     def fault(self) -> Path:
         """Traceback of an internal fault of the controller."""

@@ -15,12 +15,14 @@ from pyswiftops.errors import RunStoppedError, StageFailedError
 from pyswiftops.events import Event, EventKind
 from pyswiftops.explain import explain
 from pyswiftops.notify import Notifier
+from pyswiftops.planner.commands import hang_reports
+from pyswiftops.planner.hang import text
 from pyswiftops.planner.plan import Plan
 from pyswiftops.recorded import recorded, tools
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.stages.catalog import CATALOG, Stage, before
 from pyswiftops.states import StageState
-from pyswiftops.store import RunStore
+from pyswiftops.store import RunStore, write_json
 from pyswiftops.tokens import hub_tokens
 
 LOOK_SECONDS = 0.5
@@ -219,6 +221,7 @@ class Pipeline:
         if not result.failures:
             detail = f"ansible-playbook ended without a failed task; see {result.stdout}"
             return StageFailedError(stage.name, "", detail, kept=self._kept())
+        report = self._keep_hang_report(result)
         last = result.failures[-1]
         message = str(last.data.get("msg") or last.data.get("stderr") or last.data)
         try:
@@ -229,7 +232,22 @@ class Pipeline:
         known = explain(detail)
         if known is not None:
             detail = f"{detail}\n{known}"
+        if report:
+            detail = f"{detail}\nwhat all ranks were doing: {report}"
         return StageFailedError(stage.name, node, detail, kept=self._kept())
+
+    def _keep_hang_report(self, result: PlaybookResult) -> str:
+        """Keep what a hung job's nodes saw in the run's folder; returns the page's path."""
+        answers = [item for item in result.results if item.action == "job"]
+        reports = hang_reports({item.node: item.data for item in answers if item.data.get("hang")})
+        if not reports:
+            return ""
+        job = PurePosixPath(str(answers[-1].data.get("directory", "job"))).name
+        folder = self._store.folder
+        folder.hang(job).parent.mkdir(exist_ok=True)
+        write_json(folder.hang_data(job), reports)
+        folder.hang(job).write_text(text(job, reports), encoding="utf-8")
+        return str(folder.hang(job))
 
 
 class NodeEvents:

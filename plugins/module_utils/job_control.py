@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from . import imports, process_tree, progress, supervisor
-from .job_state import JobFolder, Kind, State, try_lock, write_json
+from .job_state import JobFolder, Kind, State, read_json, try_lock, write_json
 from .job_stop import end_remains, stop
 from .job_view import Answer, JobError, View, Wanted, answer, look, read, supervisor_of, wait
 
@@ -33,10 +33,12 @@ _PACKAGE = "swiftops_supervisor"
 _SHIPPED = (
     "alerts",
     "hang",
+    "hang_report",
     "heartbeat",
     "import_hook",
     "imports",
     "isolation",
+    "job_log",
     "job_state",
     "launch",
     "process_tree",
@@ -413,4 +415,13 @@ def _with_records(told: Answer, wanted: Wanted) -> Answer:
         **told,
         "imports": imports.summary(JobFolder(told["directory"]).imports),
         "curve": curve or None,
+        "hang": _hang_report(JobFolder(told["directory"])),
     }
+
+
+def _hang_report(folder: JobFolder) -> Any:
+    """What the supervisor noted of a job that hung, on this node or on another."""
+    try:
+        return read_json(folder.hang)
+    except (OSError, ValueError):
+        return None

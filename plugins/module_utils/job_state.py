@@ -111,6 +111,7 @@ class JobFolder:
         self.supervisor_log = self.path / "supervisor.log"
         self.program = self.path / "supervisor.pyz"
         self.stacks = self.path / "stacks"
+        self.hang = self.path / "hang.json"
         self.hook = self.path / "hook"
         self.imports = self.path / "imports"
 

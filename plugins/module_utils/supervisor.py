@@ -20,7 +20,7 @@ import sys
 import time
 from typing import Any
 
-from . import alerts, hang, isolation, launch, process_tree, shared_memory, usage
+from . import alerts, hang, hang_report, isolation, launch, process_tree, shared_memory, usage
 from .heartbeat import Fate, Peer, Settings
 from .job_state import JobFolder, Kind, Reason, State, of_exit, of_kind, read_json, write_json
 
@@ -201,7 +201,19 @@ class Supervisor:
 
     def _record_stacks(self) -> str:
         """Write down what the tree's Python processes are doing; return where, or why not."""
-        return hang.record_stacks(self._living(), self._path(), self._folder.stacks)
+        living, folder = self._living(), self._folder
+        members = hang_report.ranks(living)
+        before = {pid: hang_report.cpu_ticks(pid) for pid, _ in members.values()}
+        said = hang.record_stacks(living, self._path(), folder.stacks)
+        try:
+            stacks = folder.stacks.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            stacks = ""  # said already
+        try:
+            write_json(folder.hang, hang_report.describe(members, before, stacks, folder.log))
+        except OSError as error:
+            return f"{said}; no report, since {folder.hang} cannot be written: {error}"
+        return said
 
     def _because(self, kind: Kind, detail: str) -> tuple[State, Reason]:
         node = self._request["node"]

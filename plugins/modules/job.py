@@ -259,6 +259,13 @@ log:
   description: The path of the job's output.
   returned: always
   type: str
+hang:
+  description:
+    - What the ranks on this node were doing when the job hung, here or on another node. C(ranks)
+      has C(rank), C(pid), C(state), C(used_cpu) and C(frames) of each; C(lines) are the log's last
+      ones of NCCL, Gloo and process groups; C(world_size) is how many ranks there are.
+  returned: when an ended job is waited for or stopped; null unless it hung
+  type: dict
 log_lines:
   description: Whole lines after O(log_from).
   returned: where O(log_from) is given

@@ -13,6 +13,7 @@ from typing import Any
 
 from pyswiftops.errors import BadInputError, Finding
 from pyswiftops.matrix import check_flags
+from pyswiftops.planner.hang import suspect
 from pyswiftops.planner.parallel import check_parallel
 from pyswiftops.specs.run import KEY, RunSpec
 from pyswiftops.stages import lines, train
@@ -149,8 +150,16 @@ def first_failure(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     reason = result.get("reason") or {}
     why = reason.get("detail") or result.get("msg") or f"job {result.get('state')}"
     tail = [str(line) for line in result.get("log_tail") or ()]
-    lines = [str(why), *tail, f"log on {node}: {result.get('log', 'none')}"]
+    reports = hang_reports(results)
+    held_up = suspect(reports) if reports else None
+    named = [f"held up by {held_up}"] if held_up is not None else []
+    lines = [str(why), *named, *tail, f"log on {node}: {result.get('log', 'none')}"]
     return {"node": node, "detail": "\n".join(lines)}
+
+
+def hang_reports(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Reports of a hung job, by node; empty where it did not hang."""
+    return {node: result["hang"] for node, result in results.items() if result.get("hang")}
 
 
 def plain(data: Any) -> Any:
