@@ -47,15 +47,18 @@ def write_inputs(folder: Path) -> None:
     (folder / "run.yml").write_text(yaml.safe_dump({"run": run}), encoding="utf-8")
 
 
-def test_the_three_programs_of_the_page_do_what_it_says(tmp_path: Path) -> None:
-    write_inputs(tmp_path)
+def test_the_three_programs_of_the_page_do_what_it_says(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("sdk")  # short: a socket below a node's root has 107 bytes
+    write_inputs(folder)
     printed = []
     for number, program in enumerate(programs()):
-        path = tmp_path / f"example_{number}.py"
+        path = folder / f"example_{number}.py"
         path.write_text(program, encoding="utf-8")
         done = subprocess.run(
             [sys.executable, str(path)],
-            cwd=tmp_path,
+            cwd=folder,
             capture_output=True,
             text=True,
             check=False,
@@ -66,10 +69,10 @@ def test_the_three_programs_of_the_page_do_what_it_says(tmp_path: Path) -> None:
     first, second, third = printed
     assert "convert took" in first
     assert "data succeeded\nconvert succeeded\n" in first
-    assert "node-1 train stopped\nnode-2 train stopped\n" in second
+    assert {"node-1 train stopped", "node-2 train stopped"} <= set(second.splitlines())
     assert "gather" in third
     assert third.splitlines()[-2] == "done"
-    stages = Client(tmp_path / "runs").load("example").stages
+    stages = Client(folder / "runs").load("example").stages
     assert {name for name, stage in stages.items() if stage["state"] == "succeeded"} == {
         "data",
         "convert",
