@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 LAYERS = (
@@ -28,6 +29,7 @@ APART = ("cpu_backend",)  # stands alone: runs inside training processes
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 
+@cache
 def modules(checkout: Path) -> list[tuple[str, Path, ast.Module]]:
     found = []
     package = checkout / "pyswiftops"

@@ -51,6 +51,7 @@ def plan(tmp_path: Path) -> Plan:
     return make_plan(fleet, RunSpec.from_document({"run": run}, tmp_path / "run.yml"), "r")
 
 
+@pytest.mark.slow
 def test_each_job_is_called_word_for_word_as_planned(plan: Plan, tmp_path: Path) -> None:
     folder = tmp_path / "scripts"
     write_scripts(plan, folder)

@@ -186,6 +186,7 @@ def test_two_starts_at_the_same_instant_make_one_job(node: Node) -> None:
     assert not list(node.directory.glob("attempt-*"))
 
 
+@pytest.mark.slow
 def test_a_stop_while_the_job_starts_leaves_nothing(node: Node) -> None:
     """Whenever the stop comes, afterwards the job runs whole or is wholly gone."""
     for delay in (0.02, 0.08, 0.14, 0.2, 0.3):
@@ -195,11 +196,11 @@ def test_a_stop_while_the_job_starts_leaves_nothing(node: Node) -> None:
         started = starting.answer()
         assert not started.get("failed"), started
         assert not told.get("failed"), told
-        if told["state"] == "stopped":
-            assert node.read()["state"] == "stopped"
+        if told["changed"]:
+            assert (told["state"], node.read()["state"]) == ("stopped", "stopped")
             assert not node.alive(started["pid"])
-        else:  # the stop was there first
-            assert told["state"] == "absent"
+        else:  # the stop was there first, and found no job, or the last round's, which had ended
+            assert told["state"] in {"absent", "stopped"}
             assert node.read()["state"] == "running"
 
 

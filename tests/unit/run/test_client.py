@@ -142,6 +142,7 @@ def test_bad_input_exits_2_and_changes_nothing(
     assert place.listing() == before
 
 
+@pytest.mark.slow
 def test_a_node_that_does_not_answer_is_named(place: Place) -> None:
     """Port 1 of loopback refuses the connection, as a machine without sshd does."""
     nodes = [{"name": "node-1", "address": "127.0.0.1", "port": 1, "root": "/nowhere"}]
@@ -153,6 +154,7 @@ def test_a_node_that_does_not_answer_is_named(place: Place) -> None:
     assert "where: node-1" in done.stderr
 
 
+@pytest.mark.slow
 def test_malformed_rows_name_file_and_line(place: Place) -> None:
     with (place.folder / "rows.jsonl").open("a", encoding="utf-8") as file:
         file.write("{\n\n")
