@@ -59,7 +59,7 @@ def stop(directory: str, grace: float | None, wanted: Wanted, *, check: bool = F
         return {**told, "changed": not view.state.terminal or bool(survivors(view.recorded))}
     before = view.recorded
     told_to_stop = survivors(before)
-    lock = _take_over(folder)
+    lock, asked = _take_over(folder)
     try:
         remains = end_remains(folder, grace)
         gone = told_to_stop - survivors(before)
@@ -72,19 +72,20 @@ def stop(directory: str, grace: float | None, wanted: Wanted, *, check: bool = F
     ended = sorted({process.pid for process in gone} | set(remains.ended))
     told["ended"] = ended
     told["segments_removed"] = sorted({*told["segments_removed"], *remains.segments})
-    told["changed"] = bool(ended or remains.segments) or (job and not had_ended)
+    # one that was asked may have begun after the look: its job was not in `before`
+    told["changed"] = bool(ended or remains.segments or asked) or (job and not had_ended)
     return told
 
 
-def _take_over(folder: JobFolder) -> int:
-    """Make the supervisor end its job; return the lock that it held."""
+def _take_over(folder: JobFolder) -> tuple[int, bool]:
+    """Make the supervisor end its job; return the lock that it held, and whether there was one."""
     began = time.monotonic()
     asked: Identity | None = None
     deadline = began + _STARTER_SECONDS
     while True:
         lock = try_lock(folder.lock)
         if lock is not None:
-            return lock
+            return lock, asked is not None
         recorded = folder.read_state()
         supervisor = supervisor_of(recorded) if recorded is not None else None
         if recorded is not None and supervisor is not None and supervisor != asked:
