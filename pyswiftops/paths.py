@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -145,8 +146,12 @@ class RehearsalFolder:
 
 
 def scratch_root(root: str, name: str) -> str:
-    """The root that a node works in while the run ``name`` is rehearsed."""
-    return str(PurePosixPath(root, "rehearsal", name))
+    """The root that a node works in while the run ``name`` is rehearsed.
+
+    It is short whatever the name: jobs make sockets below it, whose paths may have 107 bytes.
+    """
+    short = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return str(PurePosixPath(root, "rehearsal", short))
 
 
 @dataclass(frozen=True)

@@ -349,7 +349,7 @@ def rehearse(
 
     Args:
         client: Its runs folder holds the rehearsal's own while it lasts.
-        fleet: The machines; each node works in ``<root>/rehearsal/<name>``.
+        fleet: The machines; each node works in a folder of ``<root>/rehearsal``.
         spec: The real run; its parallel sizes are the real ones.
         keep: Leave the scratch folders and the server.
         on_event: Called for every event.

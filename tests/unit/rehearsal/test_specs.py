@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pyswiftops.paths import scratch_root
 from pyswiftops.planner.plan import make_plan
 from pyswiftops.rehearsal import Rehearsal, Step, rehearsal_spec, resumed_spec, scratch_fleet
 from pyswiftops.specs.fleet import Fleet
@@ -76,13 +77,23 @@ def test_the_second_pass_goes_on_from_the_first_ones_checkpoint(
 def test_nodes_work_in_scratch_roots_of_their_own() -> None:
     fleet = scratch_fleet(Fleet.from_document(FLEET, AT), "real")
     roots = [fleet.node_root(node) for node in fleet.nodes]
-    assert roots == ["/data/node-1/rehearsal/real", "/own/rehearsal/real"]
+    assert [root.rpartition("/")[0] for root in roots] == [
+        "/data/node-1/rehearsal",
+        "/own/rehearsal",
+    ]
+    assert {len(root.rpartition("/")[2]) for root in roots} == {8}
     plan = make_plan(fleet, rehearsal_spec(spec(), "4.6"), "real")
     for commands in plan.jobs.values():
         for command in commands:
-            assert "/rehearsal/real/" in command.cwd
+            assert "/rehearsal/" in command.cwd
 
 
 def test_a_step_that_was_not_reached_is_no_success() -> None:
     assert Rehearsal(steps=[Step("train", ok=True)]).ok
     assert not Rehearsal(steps=[Step("train", ok=True), Step("gather", None)]).ok
+
+
+def test_a_long_name_makes_no_long_root() -> None:
+    """A socket's path may have 107 bytes, and jobs keep theirs below the root."""
+    assert len(scratch_root("/data/swiftops/node-1", "n" * 64)) < 50
+    assert scratch_root("/r", "a") != scratch_root("/r", "b")
