@@ -89,7 +89,7 @@ class Training(Model):
     """Optimisation. Exactly one of ``iterations`` and ``epochs``."""
 
     iterations: int | None = Field(default=None, ge=1, description="Optimizer steps.")
-    epochs: float | None = Field(default=None, gt=0)
+    epochs: int | None = Field(default=None, gt=0, description="Whole passes over the rows.")
     micro_batch_size: int = Field(default=1, ge=1, description="Rows a rank takes at once.")
     global_batch_size: int = Field(default=16, ge=1, description="Rows an optimizer step takes.")
     learning_rate: float = Field(default=1e-4, gt=0)

@@ -57,7 +57,7 @@ FULL: dict[str, Any] = {
     "data": {"train": ["/data/a.jsonl", "/data/b.jsonl"], "system": "Be kind.", "max_length": 4096},
     "method": {"tuner": "full", "task": "pt"},
     "training": {
-        "epochs": 1.0,
+        "epochs": 1,
         "global_batch_size": 64,
         "learning_rate": 1e-5,
         "min_learning_rate": 1e-6,

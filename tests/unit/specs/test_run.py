@@ -59,6 +59,7 @@ def test_defaults_are_lora_and_an_automatic_length(tmp_path: Path) -> None:
         ({"training": {"iterations": 3, "learning_rat": 1}}, "did you mean 'learning_rate'?"),
         ({"training": {"iterations": "many"}}, "found: 'many'"),
         ({"training": {}}, "exactly one of 'iterations' and 'epochs'"),
+        ({"training": {"epochs": 1.5}}, "training.epochs"),
         ({"training": {"iterations": 1, "epochs": 1}}, "exactly one of"),
         (
             {"training": {"iterations": 1, "micro_batch_size": 3, "global_batch_size": 8}},
