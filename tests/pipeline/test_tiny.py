@@ -1,14 +1,15 @@
-"""Training on two CPU nodes with a tiny model: a resumed run logs what an unbroken one does."""
+"""Training on two CPU nodes with tiny models: resumed losses, a mixture of experts, packing."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from pyswiftops.errors import BadInputError
 
-from .tiny import SAVED, STEPS, Place, make_place
+from .tiny import BATCH, ROWS, SAVED, STEPS, Place, make_place
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -57,3 +58,31 @@ def test_a_checkpoint_of_another_tuner_is_refused_before_anything_starts(place: 
     with pytest.raises(BadInputError, match='tuner_type "full" in the checkpoint, "lora"'):
         place.client.plan(place.fleet, spec)
     assert not place.on(1, "wrong").exists()
+
+
+def test_a_mixture_of_experts_trains_with_its_experts_on_two_nodes(place: Place) -> None:
+    training = {
+        "iterations": 2,
+        "micro_batch_size": 2,
+        "global_batch_size": BATCH,
+        "learning_rate": 1e-2,
+    }
+    spec = place.spec("moe", moe=True, parallel={"expert": 2}, training=training)
+    place.apply(spec, "convert", "train", "gather")
+    losses = [row["loss"] for row in place.steps("moe").values()]
+    assert len(losses) == 2
+    assert all(map(math.isfinite, losses))
+    assert losses[1] < losses[0]
+    ranks = {name.split("_")[2] for name in shards(place.on(1, "moe") / "train")}
+    assert ranks == {"0", "1"}
+
+
+def test_packing_puts_several_rows_into_one(place: Place) -> None:
+    place.share_base("packed", "full")
+    training = {"epochs": 1, "micro_batch_size": 1, "global_batch_size": 2, "learning_rate": 1e-3}
+    extra = {"train": {"packing": True}}
+    place.apply(place.spec("packed", training=training, extra_args=extra), "train")
+    steps = place.steps("packed")
+    assert all(math.isfinite(row["loss"]) for row in steps.values())
+    total = int(next(iter(steps)).split("/")[1])
+    assert 0 < total < ROWS / 2
