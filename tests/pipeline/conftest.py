@@ -50,12 +50,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     clear(files)
 
 
-def swiftops(*arguments: str) -> subprocess.CompletedProcess[str]:
+def swiftops(*arguments: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
     """The command line."""
     return subprocess.run(
         [sys.executable, "-m", "pyswiftops.cli.main", *arguments],
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=seconds,
     )
