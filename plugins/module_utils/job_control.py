@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from . import imports, process_tree, progress, supervisor
+from . import imports, process_tree, progress, short_temp, supervisor
 from .job_state import JobFolder, Kind, State, read_json, try_lock, write_json
 from .job_stop import end_remains, stop
 from .job_view import Answer, JobError, View, Wanted, answer, look, read, supervisor_of, wait
@@ -229,10 +229,11 @@ def start(request: Request, wanted: Wanted, *, check: bool = False) -> Answer:
         marker = "/".join(str(request.values[name]) for name in ("run_id", "stage", "node"))
         marker += f"/{uuid4().hex}"
         records = {"hook": str(folder.hook), "imports": str(folder.imports)}
-        write_json(folder.request, {**request.values, **records, "marker": marker})
+        _make_place(request)
+        env = {"env": _environment(request)}
+        write_json(folder.request, {**request.values, **env, **records, "marker": marker})
         _make_folder(folder.hook, 0o700)
         (folder.hook / imports.HOOK_FILE).write_text(_source("import_hook"), encoding="utf-8")
-        _make_place(request)
         folder.program.write_bytes(program())
         process = _spawn(folder, lock)
     finally:
@@ -270,6 +271,14 @@ def _make_place(request: Request) -> None:
     for name, text in request.files.items():
         _make_folder(Path(name).parent, 0o755)
         Path(name).write_text(text, encoding="utf-8")
+
+
+def _environment(request: Request) -> dict[str, str]:
+    """Return the command's own variables, with a TMPDIR that leaves room for sockets."""
+    try:
+        return short_temp.shortened(request.values["env"])
+    except OSError as error:
+        raise JobError(f"TMPDIR of the job in {request.directory}: {error}") from error
 
 
 def _make_folder(path: Path, mode: int) -> None:
