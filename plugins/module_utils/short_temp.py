@@ -40,7 +40,7 @@ def shortened(env: Mapping[str, str]) -> dict[str, str]:
         held = link.lstat()
         if held.st_uid != os.getuid() or not link.is_symlink() or str(link.readlink()) != target:
             raise OSError(
-                f"{link}: expected a link to {target}, found somebody's or something else; remove it"
+                f"{link}: expected a link to {target}, found something else; remove it"
             ) from None
     found[TMPDIR] = str(link)
     return found
