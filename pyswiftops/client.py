@@ -32,6 +32,7 @@ from pyswiftops.results import (
     LogLine,
     RunResult,
     RunSummary,
+    all_answered,
     job_status,
 )
 from pyswiftops.runner import ModuleResult
@@ -312,7 +313,8 @@ class Client:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        return [job_status(item) for item in self._nodes(run_id).jobs(run_id, jobs, tail=tail)]
+        told = map(job_status, self._nodes(run_id).jobs(run_id, jobs, tail=tail))
+        return list(dict.fromkeys(told))  # a node that does not answer is told once
 
     def stop(self, run_id: str, jobs: Iterable[str] = ALL_JOBS) -> list[JobStatus]:
         """End a run's jobs on all nodes; returns those that were ended.
@@ -384,25 +386,32 @@ class Client:
 
         Raises:
             RunNotFoundError: there is no such run.
+            BadInputError: there is no such node.
+            StageFailedError: a node did not answer; lines of the others came before.
         """
-        chosen = tuple(jobs)
+        chosen, nodes, store = tuple(jobs), self._nodes(run_id), self._store(run_id)
+        wanted = nodes.chosen(node)
         if not follow:
-            for status in self.status(run_id, tail=tail, jobs=chosen):
-                if node in (None, status.node):
+            answers = self.status(run_id, tail=tail, jobs=chosen)
+            for status in answers:
+                if status.node in wanted:
                     yield from (LogLine(status.node, status.job, text) for text in status.tail)
+            all_answered(answers, wanted)
             return
-        nodes, store = self._nodes(run_id), self._store(run_id)
         known = {f"{name}/{job}": 0 for name in nodes.names for job in chosen}
         while True:
             driven = store.driven()  # asked first: what the controller starts now is seen below
             more = False
+            answers = []
             for item in nodes.jobs(run_id, chosen, log_from=known):
                 status = job_status(item)
+                answers.append(status)
                 lines = item.data.get("log_lines") or ()
                 known[f"{item.node}/{status.job}"] = int(item.data.get("log_next") or 0)
                 more = more or bool(lines) or status.state in ALIVE
-                if node in (None, item.node):
+                if item.node in wanted:
                     yield from (LogLine(item.node, status.job, str(text)) for text in lines)
+            all_answered(answers, wanted)
             if not more and not driven:
                 return
             time.sleep(FOLLOW_SECONDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyswiftops import local_jobs
-from pyswiftops.errors import StageFailedError
+from pyswiftops.errors import BadInputError, Finding, StageFailedError
 from pyswiftops.results import CommandResult, command_result
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.specs.fleet import Fleet, Runtime
@@ -32,6 +32,21 @@ class Nodes:
     def names(self) -> list[str]:
         """The nodes' names in rank order."""
         return [node.name for node in self._fleet.nodes]
+
+    def chosen(self, node: str | None) -> list[str]:
+        """The nodes that a command is about: one by its name, or all.
+
+        Raises:
+            BadInputError: no such node.
+        """
+        if node is None:
+            return self.names
+        if node not in self.names:
+            known = ", ".join(self.names)
+            raise BadInputError(
+                Finding(f"a node: {known}", repr(node), "--node", "name one of them")
+            )
+        return [node]
 
     def play(
         self,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pyswiftops.errors import StageFailedError
 from pyswiftops.runner import ModuleResult
+
+SILENT = frozenset({"unreachable", "unknown"})
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,10 @@ class JobStatus:
     """A job as its node sees it.
 
     Attributes:
-        job: The job's name.
+        job: The job's name, "" where the node did not answer.
         node: The node.
-        state: absent, starting, running, succeeded, failed, stopped or lost.
+        state: absent, starting, running, succeeded, failed, stopped or lost; ``unreachable`` or
+            ``unknown`` of a node that could not be asked, or not answer.
         detail: Why it ended as it did, or where it stands.
         log: Path of its log on the node.
         tail: Last lines of the log, where they were asked for.
@@ -104,6 +108,9 @@ class CommandResult:
 def job_status(item: ModuleResult) -> JobStatus:
     """What the module ``job`` returned, as a job's status."""
     data = item.data
+    if item.failed:
+        state = "unreachable" if item.unreachable else "unknown"
+        return JobStatus("", item.node, state, str(data.get("msg", data)).strip())
     progress = data.get("progress") or {}
     detail = str((data.get("reason") or {}).get("detail") or "")
     if not detail and progress:
@@ -116,6 +123,17 @@ def job_status(item: ModuleResult) -> JobStatus:
         log=str(data.get("log") or ""),
         tail=tuple(str(line) for line in data.get("log_tail") or ()),
     )
+
+
+def all_answered(answers: Iterable[JobStatus], nodes: Container[str]) -> None:
+    """See to it that no node was silent.
+
+    Raises:
+        StageFailedError: one of ``nodes`` did not answer.
+    """
+    for status in answers:
+        if status.state in SILENT and status.node in nodes:
+            raise StageFailedError("logs", status.node, status.detail)
 
 
 def command_result(node: str, item: ModuleResult | None) -> CommandResult:

@@ -205,5 +205,7 @@ def _module_result(
         data=data.get("res") or {},
         failed=failed,
         final=final,
-        unreachable=event["event"] == "runner_on_unreachable",
+        # an item of a loop that found nobody comes as one that failed
+        unreachable=event["event"] == "runner_on_unreachable"
+        or bool((data.get("res") or {}).get("unreachable")),
     )

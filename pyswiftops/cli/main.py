@@ -16,9 +16,11 @@ from pyswiftops.cli import machines, passport, runs, show, start, tools, watch, 
 from pyswiftops.cli.notify import notify
 from pyswiftops.cli.options import Current
 from pyswiftops.cli.rehearse import rehearse_command
-from pyswiftops.errors import EXIT_INTERNAL, BadInputError, SwiftOpsError
+from pyswiftops.errors import EXIT_BAD_INPUT, EXIT_INTERNAL, BadInputError, SwiftOpsError
 
 EXIT_INTERRUPTED = 130
+# typer exports only this kind of it
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
@@ -71,17 +73,23 @@ def root(
     """Options before the command."""
 
 
-def _tell(problem: SwiftOpsError) -> None:
+def _wants_json() -> bool:
+    """Whether JSON was asked for; what stands after ``--`` is another program's."""
+    words = sys.argv[1:]
+    return "--json" in (words[: words.index("--")] if "--" in words else words)
+
+
+def _tell(problem: Exception, message: str, code: int) -> None:
     """An error on standard error: a sentence, or one JSON document where JSON was asked for."""
-    if "--json" not in sys.argv:
-        show.err.print(f"error: {problem}", markup=False)
+    if not _wants_json():
+        show.err.print(message, markup=False)
         return
     findings = problem.findings if isinstance(problem, BadInputError) else ()
     data = {
         "error": type(problem).__name__,
-        "message": str(problem),
+        "message": message,
         "findings": [vars(finding) for finding in findings],
-        "exit_code": problem.exit_code,
+        "exit_code": code,
     }
     sys.stderr.write(json.dumps(data, ensure_ascii=False) + "\n")
 
@@ -105,20 +113,25 @@ def main() -> None:
     130 after an interrupt, as shells count it.
     """
     try:
-        app()  # exits by itself: 0, or 2 for a wrong option
+        # typer itself tells of a wrong option, and exits, unless that must be JSON too
+        sys.exit(app(standalone_mode=not _wants_json()) or 0)
     except SwiftOpsError as problem:
-        _tell(problem)
+        said = str(problem) if _wants_json() else f"error: {problem}"
+        _tell(problem, said, problem.exit_code)
         sys.exit(problem.exit_code)
+    except USAGE_ERROR as problem:
+        _tell(problem, str(problem), EXIT_BAD_INPUT)
+        sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         show.err.print("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     except Exception as problem:  # noqa: BLE001 the last resort: say so and keep the traceback
         where = _keep_traceback()
-        show.err.print(
+        said = (
             f"internal fault: {problem!r}\n  where: {where}\n"
-            "  remedy: please report it with that file",
-            markup=False,
+            "  remedy: please report it with that file"
         )
+        _tell(problem, said, EXIT_INTERNAL)
         sys.exit(EXIT_INTERNAL)
 
 

@@ -61,7 +61,7 @@ def _nothing(_event: Event) -> None:
 
 
 def _steps(result: Rehearsal) -> Table:
-    table = Table("step", "verdict", "wall", title="Rehearsal")
+    table = show.folding("step", "verdict", "wall", title="Rehearsal")
     for step in result.steps:
         seconds = "" if step.seconds is None else f"{step.seconds:.1f} s"
         word = "[dim]not reached[/dim]" if step.ok is None else WORDS[step.ok]
@@ -70,7 +70,7 @@ def _steps(result: Rehearsal) -> Table:
 
 
 def _outlook(result: Rehearsal) -> Table:
-    table = Table("the whole run", "verdict", "why", title="Outlook")
+    table = show.folding("the whole run", "verdict", "why", title="Outlook")
     for item in result.outlook:
         table.add_row(escape(item.subject), WORDS[item.ok], escape(item.detail))
     return table

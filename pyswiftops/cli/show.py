@@ -16,13 +16,18 @@ from pyswiftops.demo.run import DemoResult
 from pyswiftops.events import Event, EventKind
 from pyswiftops.results import JobStatus, RunSummary
 
-out = Console(highlight=False, soft_wrap=True)
+# Off a terminal nothing is wrapped or cut: another program reads it, or a file keeps it.
+UNBOUND = 10_000
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUND)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:
-    """Seconds as m:ss."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    """Seconds as m:ss, from an hour on as h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004 minutes of an hour
+        return f"{minutes}:{rest:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def event_line(event: Event) -> str:
@@ -79,9 +84,17 @@ def print_event(event: Event) -> None:
         out.print(event_line(event))
 
 
+def folding(*columns: str, **options: Any) -> Table:
+    """A table that folds what is too wide for the terminal, and cuts nothing."""
+    made = Table(**options)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
 def stage_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
     """Stages with state and wall time."""
-    table = Table("stage", "state", "wall", title="Stages")
+    table = folding("stage", "state", "wall", title="Stages")
     for name, item in stages.items():
         seconds = item.get("seconds")
         table.add_row(name, str(item["state"]), "" if seconds is None else f"{seconds:.1f} s")
@@ -98,7 +111,7 @@ def age(seconds: float) -> str:
 
 def run_table(runs: Iterable[RunSummary]) -> Table:
     """Runs with their state, how far they are, and whether somebody drives them."""
-    table = Table("run", "state", "stages", "driven", "fleet", "age")
+    table = folding("run", "state", "stages", "driven", "fleet", "age")
     for run in runs:
         done = sum(state == "succeeded" for state in run.stages.values())
         old = age(time.time() - run.created_at) if run.created_at else ""
@@ -110,7 +123,7 @@ def run_table(runs: Iterable[RunSummary]) -> Table:
 
 def answer_table(before: Sequence[Mapping[str, str]], after: Sequence[Mapping[str, str]]) -> Table:
     """Answers before and after training, question by question."""
-    table = Table("question", "before", "after", title="Answers", show_lines=True)
+    table = folding("question", "before", "after", title="Answers", show_lines=True)
     known = {item["ask"]: item["answer"] for item in before}
     for item in after:
         cells = (item["ask"], known.get(item["ask"], ""), item["answer"])
@@ -120,7 +133,7 @@ def answer_table(before: Sequence[Mapping[str, str]], after: Sequence[Mapping[st
 
 def status_table(jobs: Iterable[JobStatus]) -> Table:
     """Jobs as their nodes see them."""
-    table = Table("job", "node", "state", "detail")
+    table = folding("job", "node", "state", "detail")
     for job in jobs:
         table.add_row(job.job, job.node, job.state, escape(job.detail))
     return table

@@ -107,6 +107,14 @@ run: # one key, so that ansible-playbook takes this file with -e @run.yml
 """
 
 
+def _seen_from(folder: Path, path: str) -> str:
+    """A path of this machine that was given from here, as files in ``folder`` must name it."""
+    here = Path(path)
+    if here.is_absolute() or not here.exists() or folder.resolve() == Path.cwd():
+        return path
+    return str(here.resolve())
+
+
 def _choice(key: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise BadInputError(
@@ -168,6 +176,7 @@ def init(
     rows = list(dataset or ()) or [
         _ask("Training rows (path)", None, "/data/datasets/rows.jsonl", yes=quiet)
     ]
+    model, rows = _seen_from(folder, model), [_seen_from(folder, path) for path in rows]
     name = _ask("Name of the run", name, "first-run", yes=quiet)
     count = nodes if runtime == "local" else len(addresses)
     ranks = count * (gpus if device == "gpu" else 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import select
 import sys
@@ -28,6 +29,7 @@ from pyswiftops.events import RUN_ENDED, Event, EventKind
 
 FRAMES_A_SECOND = 4
 CURVE_LINES = 8
+NO_CONTROLLER = "no controller drives it now"
 MOST_ALERTS = 5
 
 
@@ -41,7 +43,7 @@ class View:
         losses: Loss of each logged step.
         progress: The last step, or nothing yet.
         alerts: The last ones.
-        ended: How the run ended, or "".
+        ended: How the run ended, that no controller drives it, or "".
     """
 
     stages: dict[str, tuple[EventKind, float]] = field(default_factory=dict)
@@ -158,8 +160,10 @@ def _asked_to_quit(*, terminal: bool, seconds: float) -> bool:
     if not terminal:
         time.sleep(seconds)
         return False
-    ready, _, _ = select.select([sys.stdin], [], [], seconds)
-    return bool(ready) and sys.stdin.read(1) in {"q", "Q"}
+    keys = sys.stdin.fileno()
+    ready, _, _ = select.select([keys], [], [], seconds)
+    # all that was typed, past Python's buffer: select does not see what is kept there
+    return bool(ready) and b"q" in os.read(keys, 1024).lower()
 
 
 def watch(
@@ -178,9 +182,11 @@ def watch(
         for event in client.events(run_id, follow=not once):
             opt.emit_line(event.to_dict())
         return
-    for event in client.events(run_id):
-        view.take(event)
-    if once or not show.out.is_terminal:
+    if once or not show.out.is_terminal or show.out.is_dumb_terminal:
+        driven = any(run.run_id == run_id and run.driven for run in client.list_runs())
+        for event in client.events(run_id):
+            view.take(event)
+        view.ended = view.ended or ("" if driven else NO_CONTROLLER)
         show.out.print(frame(view, run_id, time.time(), show.out.width))
         return
     if _live(client.events(run_id, follow=True), run_id):
@@ -207,6 +213,8 @@ def _live(events: Iterator[Event], run_id: str) -> bool:
                     over = over or event is None
                     if event is not None:
                         view.take(event)
+                if over:
+                    view.ended = view.ended or NO_CONTROLLER
                 live.update(frame(view, run_id, time.time(), show.out.width))
                 if not over and _asked_to_quit(terminal=terminal, seconds=pause):
                     return True

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
@@ -43,7 +42,7 @@ def why(
     if as_json:
         opt.emit([asdict(reason) for reason in found])
         return
-    table = Table("job", "node", "value", "why")
+    table = show.folding("job", "node", "value", "why")
     for reason in found:
         table.add_row(reason.job, reason.node, escape(reason.value), escape(reason.why))
     show.out.print(table)
@@ -79,7 +78,7 @@ def doctor(*, as_json: opt.AsJson = False) -> None:
         opt.emit([asdict(check) for check in checks])
     else:
         colours = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.BLOCK: "red"}
-        table = Table("what", "verdict", "found", "remedy")
+        table = show.folding("what", "verdict", "found", "remedy")
         for check in checks:
             verdict = f"[{colours[check.verdict]}]{check.verdict.value}[/]"
             table.add_row(escape(check.name), verdict, escape(check.found), escape(check.remedy))

@@ -31,10 +31,10 @@ def gather(fleet: Fleet, run_id: str, lines: int) -> tuple[dict[str, str], list[
     texts: dict[str, str] = {}
     try:
         told = [job_status(item) for item in nodes.jobs(run_id, jobs, tail=lines)]
-        silent = set(nodes.names) - {status.node for status in told}
+        silent = set(nodes.names) - {status.node for status in told if status.job}
         missing = [f"logs of {node}: it does not answer" for node in sorted(silent)]
         for status in told:
-            if status.state != "absent":
+            if status.job and status.state != "absent":
                 head = f"{status.job} on {status.node}: {status.state} {status.detail}\n\n"
                 texts[f"logs/{status.node}/{status.job}.txt"] = head + "\n".join(status.tail) + "\n"
         failed = sorted({status.job for status in told if status.state in {"failed", "lost"}})

@@ -98,15 +98,18 @@ def node_script(plan: Plan, node: NodeFacts) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _copy(source: NodeFacts, target: NodeFacts, path: str, into: str, *, local: bool) -> str:
-    if local:
+def _copy(plan: Plan, source: NodeFacts, target: NodeFacts, path: str, into: str) -> str:
+    if plan.fleet.runtime == "local":
         return f"cp -a {shlex.quote(path)}/. {shlex.quote(into)}/"
-    return (
-        f"rsync -a {source.address}:{shlex.quote(path)}/ {shlex.quote(into)}/  # on {target.name}"
-    )
+    way = plan.fleet.host_vars()[source.name]
+    host = f"[{source.address}]" if ":" in source.address else source.address
+    there = shlex.quote(f"{way['ansible_user']}@{host}:{path}/")
+    shell = shlex.quote(f"ssh -p {way['ansible_port']}")
+    # -s: the far shell does not read the path
+    return f"rsync -a -s -e {shell} {there} {shlex.quote(into)}/  # on {target.name}"
 
 
-def readme(plan: Plan, nodes: tuple[NodeFacts, ...], *, local: bool) -> str:
+def readme(plan: Plan, nodes: tuple[NodeFacts, ...]) -> str:
     """What to run where, and what to copy in between."""
     first, others = nodes[0], nodes[1:]
     lines = [
@@ -125,16 +128,16 @@ def readme(plan: Plan, nodes: tuple[NodeFacts, ...], *, local: bool) -> str:
             together = "  (all at once)" if len(where) > 1 else ""
             lines += [f"- on {node}: `bash {node}.sh {job}`{together}" for node in where]
         if stage.name == "convert":
-            lines += [_copied(first, node, "mcore", plan, local=local) for node in others]
+            lines += [_copied(first, node, "mcore", plan) for node in others]
         if stage.name == "gather":
-            lines += [_copied(node, first, "train", plan, local=local) for node in others]
+            lines += [_copied(node, first, "train", plan) for node in others]
         lines.append("")
     return "\n".join(lines)
 
 
-def _copied(source: NodeFacts, target: NodeFacts, folder: str, plan: Plan, *, local: bool) -> str:
+def _copied(source: NodeFacts, target: NodeFacts, folder: str, plan: Plan) -> str:
     one, other = (getattr(node.paths(plan.run_id), folder) for node in (source, target))
-    copy = _copy(source, target, one, other, local=local)
+    copy = _copy(plan, source, target, one, other)
     return f"- copy: `mkdir -p {shlex.quote(other)} && {copy}`"
 
 
@@ -143,7 +146,7 @@ def scripts(plan: Plan) -> Mapping[str, str]:
     nodes = nodes_from_vars(plan.fleet.host_vars())
     busy = {command.node for commands in plan.jobs.values() for command in commands}
     texts = {f"{node.name}.sh": node_script(plan, node) for node in nodes if node.name in busy}
-    return {README: readme(plan, nodes, local=plan.fleet.runtime == "local"), **texts}
+    return {README: readme(plan, nodes), **texts}
 
 
 def write_scripts(plan: Plan, folder: Path) -> list[Path]:

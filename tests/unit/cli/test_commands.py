@@ -73,8 +73,31 @@ def test_bad_input_exits_2_changes_nothing_and_is_json_where_asked_for(
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_a_wrong_option_exits_2(swiftops: Swiftops) -> None:
-    assert swiftops("plan", "--no-such-flag").code == 2
+@pytest.mark.parametrize(
+    "arguments",
+    [("plan", "--no-such-flag"), ("no-such-command",), ("logs", "r", "--tail", "x"), ("exec",)],
+)
+def test_a_wrong_option_exits_2_and_is_json_where_asked_for(
+    swiftops: Swiftops, arguments: tuple[str, ...]
+) -> None:
+    done = swiftops(*arguments)
+    assert done.code == 2
+    assert "Error: " in done.err
+    again = swiftops(*arguments, "--json")
+    assert (again.code, again.out) == (2, "")
+    told = json.loads(again.err)
+    assert (told["exit_code"], told["findings"]) == (2, [])
+    assert told["message"]
+
+
+def test_what_stands_after_two_dashes_asks_for_no_json(swiftops: Swiftops) -> None:
+    assert swiftops("exec", "-i", "none.yml", "--", "tool", "--json").err.startswith("error: ")
+
+
+def test_json_commands_that_succeed_or_fail_keep_their_exit_codes(swiftops: Swiftops) -> None:
+    assert swiftops("ls", "--json").code == 0
+    Path("empty.log").touch()
+    assert swiftops("why", "error", "empty.log", "--json").code == 1
 
 
 def test_an_internal_fault_exits_70_and_keeps_its_traceback_with_the_run(
@@ -89,9 +112,10 @@ def test_an_internal_fault_exits_70_and_keeps_its_traceback_with_the_run(
 
     monkeypatch.setattr(options, "client", broken)
     try:
-        done = swiftops("ls")
+        done, as_json = swiftops("ls"), swiftops("ls", "--json")
     finally:
         options.Current.folder = None
+    assert json.loads(as_json.err)["exit_code"] == as_json.code == 70
     assert done.code == 70
     assert str(folder.fault) in done.err
     assert "ZeroDivisionError" in folder.fault.read_text(encoding="utf-8")
@@ -102,7 +126,7 @@ def test_an_interrupt_exits_130(swiftops: Swiftops, monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs.opt, "client", interrupted)
-    assert swiftops("ls").code == 130
+    assert swiftops("ls").code == swiftops("ls", "--json").code == 130
 
 
 def test_nothing_is_coloured_off_a_terminal(swiftops: Swiftops) -> None:

@@ -54,3 +54,16 @@ def test_files_that_are_there_are_kept(swiftops: Swiftops) -> None:
     told = json.loads(swiftops("init", "--force", "--json").out)
     assert told == {"fleet": "fleet.yml", "run": "run.yml"}
     assert RunSpec.load("run.yml").name == "first-run"
+
+
+def test_paths_are_those_of_the_folder_it_is_called_in(swiftops: Swiftops) -> None:
+    Path("model").mkdir()
+    Path("rows.jsonl").touch()
+    given = ("--yes", "--model", "model", "--dataset", "rows.jsonl", "--dataset", "not-yet.jsonl")
+    swiftops("init", "below", *given)
+    spec = RunSpec.load("below/run.yml")
+    assert spec.model.path == str(Path("model").resolve())
+    assert spec.data.train[0].path == str(Path("rows.jsonl").resolve())
+    swiftops("init", *given)
+    assert '"model"' in Path("run.yml").read_text(encoding="utf-8")
+    assert RunSpec.load("run.yml").model.path == spec.model.path

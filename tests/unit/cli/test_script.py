@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -108,6 +109,32 @@ def test_the_readme_has_every_job_and_copy(plan: Plan) -> None:
         for command in commands:
             assert f"bash {command.node}.sh {job}" in text
     assert text.count("- copy:") == 2
+
+
+def test_files_are_copied_by_the_port_and_user_of_the_fleet_file(tmp_path: Path) -> None:
+    document = {
+        "plugin": "pyswiftops.fleet.fleet",
+        "runtime": "container",
+        "root": "/data/it's",
+        "ssh": {"user": "swift"},
+        "nodes": [{"name": "a", "address": "10.0.0.1"}, {"name": "b", "address": "fd00::2"}],
+    }
+    run = {
+        "name": "r",
+        "model": {"path": "/m"},
+        "data": {"train": ["/d"]},
+        "training": {"iterations": 1},
+    }
+    fleet = Fleet.from_document(document, tmp_path / "fleet.yml")
+    spec = RunSpec.from_document({"run": run}, tmp_path / "run.yml")
+    text = scripts(make_plan(fleet, spec, "r"))["README.md"]
+    copies = [line for line in text.splitlines() if "rsync" in line]
+    argvs = [shlex.split(line.split("&& ")[1].rstrip("`"), comments=True) for line in copies]
+    assert [argv[:5] for argv in argvs] == [["rsync", "-a", "-s", "-e", "ssh -p 2333"]] * 2
+    assert [argv[5] for argv in argvs] == [
+        "swift@10.0.0.1:/data/it's/a/runs/r/mcore/",
+        "swift@[fd00::2]:/data/it's/b/runs/r/train/",
+    ]
 
 
 def test_a_folder_that_holds_something_is_refused(plan: Plan, tmp_path: Path) -> None:

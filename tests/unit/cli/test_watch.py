@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from pyswiftops.cli import show, watch
 from pyswiftops.cli.plot import plot
 from pyswiftops.cli.watch import View, frame, usage_text
 from pyswiftops.events import Event, EventKind
@@ -109,6 +111,29 @@ def test_use_of_gpus_is_shown() -> None:
     assert usage_text({"gpus": [gpu]}) == "GPU 0:  98 %  40.0 GB"
 
 
+def test_q_leaves_after_other_keys_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyboard, terminal = os.openpty()
+    with os.fdopen(keyboard, "wb", buffering=0) as keys, os.fdopen(terminal) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        with watch._keys() as single:
+            assert single
+            for typed, leaves in ((b"\x1b[A", False), (b"xq", True), (b"Q", True)):
+                keys.write(typed)
+                assert watch._asked_to_quit(terminal=True, seconds=60) is leaves
+
+
+@pytest.mark.parametrize("name", ["--once", ""])
+def test_a_dumb_terminal_gets_one_frame(
+    swiftops: Swiftops, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(show, "out", Console(force_terminal=True, _environ={"TERM": "dumb"}))
+    RunStore(RunFolder(Path("runs"), "r")).create(plan())
+    done = swiftops(*filter(None, ("watch", "r", name)))
+    assert done.code == 0
+    assert done.out.count("run r") == 1
+    assert "\x1b" not in done.out
+
+
 def rows_of(lines: list[str]) -> list[list[int]]:
     """Whether each dot is set: levels from the top, columns."""
     dots = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -146,6 +171,9 @@ def test_once_prints_one_frame_of_a_run(swiftops: Swiftops) -> None:
     done = swiftops("watch", "r", "--once")
     assert done.code == 0
     assert "step 4/9" in done.out
+    assert f"run r  {watch.NO_CONTROLLER}" in done.out
+    with store.driving():
+        assert "run r  running" in swiftops("watch", "r", "--once").out
     lines = swiftops("watch", "r", "--once", "--json").out.splitlines()
     assert [json.loads(line)["kind"] for line in lines] == [event.kind for event in EVENTS]
 

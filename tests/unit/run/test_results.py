@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from pyswiftops.errors import StageFailedError
 from pyswiftops.pipeline import stage_outcome
+from pyswiftops.results import JobStatus, all_answered, job_status
 from pyswiftops.runner import PlaybookResult, _module_result, environment
 
 
@@ -30,6 +34,23 @@ def test_a_retry_is_not_final_and_a_loop_is_told_once() -> None:
     assert not retry.final
     looped = event("runner_on_ok", "pyswiftops.fleet.pull", {"results": []})
     assert _module_result(looped) is None
+
+
+def test_a_node_that_does_not_answer_is_no_job_without_a_state() -> None:
+    nobody = {"unreachable": True, "msg": "Connection refused"}
+    for kind in ("runner_on_unreachable", "runner_item_on_failed"):  # alone, and in a loop
+        result = _module_result(event(kind, "pyswiftops.fleet.job", nobody))
+        assert result is not None
+        silent = job_status(result)
+        assert silent == JobStatus("", "node-1", "unreachable", "Connection refused")
+        with pytest.raises(StageFailedError, match="node-1: Connection refused"):
+            all_answered([silent], ["node-1"])
+        all_answered([silent], ["node-2"])
+    result = _module_result(
+        event("runner_item_on_failed", "pyswiftops.fleet.job", {"msg": "no python"})
+    )
+    assert result is not None
+    assert job_status(result) == JobStatus("", "node-1", "unknown", "no python")
 
 
 def test_events_that_are_no_results_are_passed_over() -> None:

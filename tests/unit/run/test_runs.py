@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pyswiftops.client import Client
+from pyswiftops.errors import BadInputError
 from pyswiftops.paths import RunFolder
 from pyswiftops.store import RunStore
 
@@ -26,3 +29,11 @@ def test_runs_are_listed_with_state_and_who_drives(tmp_path: Path) -> None:
     assert (run.run_id, run.driven, run.fleet) == ("r", True, "fleet")
     assert (run.state, dict(run.stages)) == ("succeeded", {"data": "succeeded"})
     assert not client.list_runs()[1].driven
+
+
+def test_logs_of_a_node_that_is_none_are_refused(tmp_path: Path) -> None:
+    client = Client(tmp_path / "runs")
+    RunStore(RunFolder(client.runs, "r")).create(plan())
+    for follow in (False, True):
+        with pytest.raises(BadInputError, match="node-9"):
+            list(client.logs("r", node="node-9", follow=follow))

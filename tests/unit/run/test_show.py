@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from rich.console import Console
 
 from pyswiftops.cli import show
@@ -58,3 +59,19 @@ def test_answers_stand_side_by_side() -> None:
     shown = capture.get()
     assert "old" in shown
     assert "[new]" in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0:00"), (3599.9, "59:59"), (3600, "1:00:00"), (100_000, "27:46:40")]
+)
+def test_hours_are_told_as_hours(seconds: float, shown: str) -> None:
+    assert show.clock(seconds) == shown
+
+
+def test_a_table_cuts_nothing() -> None:
+    console = Console(width=30, color_system=None)
+    rows = show.folding("what")
+    rows.add_row("/a" * 40)
+    with console.capture() as capture:
+        console.print(rows)
+    assert capture.get().count("/a") == 40

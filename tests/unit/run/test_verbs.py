@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from pyswiftops.client import Client
-from pyswiftops.errors import BadInputError, RunConflictError, RunNotFoundError
+from pyswiftops.errors import BadInputError, RunConflictError, RunNotFoundError, StageFailedError
 from pyswiftops.paths import NodePaths
 from pyswiftops.planner.plan import make_plan
 from pyswiftops.runner import ModuleResult
@@ -89,6 +90,34 @@ def test_logs_are_followed_until_the_jobs_end(place: Place) -> None:
         assert texts == [f"line {number}" for number in range(4)]
     last = list(place.client.logs("r", jobs=["train"], node="node-2", tail=1))
     assert [(line.node, line.text) for line in last] == [("node-2", "line 3")]
+
+
+def test_a_node_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound, and not listened on: refused at once
+        document = {
+            "plugin": "pyswiftops.fleet.fleet",
+            "runtime": "host",
+            "device": "cpu",
+            "ssh": {"user": "nobody", "port": nobody.getsockname()[1]},
+            "nodes": [{"name": "node-1", "address": "127.0.0.1"}],
+        }
+        run = {
+            "name": "r",
+            "model": {"path": "/m"},
+            "data": {"train": ["/d"]},
+            "training": {"iterations": 1},
+        }
+        fleet = Fleet.from_document(document, tmp_path / "fleet.yml")
+        spec = RunSpec.from_document({"run": run}, tmp_path / "run.yml")
+        client = Client(tmp_path / "runs")
+        client._store("r").create(make_plan(fleet, spec, "r"))
+        (told,) = client.status("r", jobs=["train", "deploy"])
+        assert (told.node, told.job, told.state) == ("node-1", "", "unreachable")
+        assert told.detail
+        for follow in (False, True):
+            with pytest.raises(StageFailedError, match="node-1"):
+                list(client.logs("r", jobs=["train"], follow=follow))
 
 
 def test_a_run_with_a_living_job_is_not_removed(place: Place) -> None:
