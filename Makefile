@@ -12,7 +12,7 @@ KEEP   ?=
 
 export NAME AUTHOR FOLDER # through the environment, so that quotes in a name stay as they are
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint docs contract bench clean
+.PHONY: help demo test test-fast test-long lint docs contract bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -39,7 +39,10 @@ test-fast: $(VENV)/.dev ## Tests of under a minute
 
 test: test-fast lint docs ## All tests that need neither Docker nor GPU, fast ones first
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests/unit tests/corpus
-	$(BIN)/python -m pytest -m "not fleet" tests/cpu_backend tests/contract tests/packaging tests/pipeline
+	$(BIN)/python -m pytest -m "not fleet and not long" tests/cpu_backend tests/contract tests/packaging tests/pipeline
+
+test-long: $(VENV)/.dev ## Tests of many minutes: rehearsal, resumed losses, mixture of experts, packing, killed controllers
+	$(BIN)/python -m pytest -m "long and not fleet" tests/pipeline
 
 lint: $(VENV)/.dev ## ruff, mypy, ansible-lint
 	$(BIN)/ruff check

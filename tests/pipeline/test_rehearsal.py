@@ -16,7 +16,7 @@ from pyswiftops.rehearsal import AFTER, FIRST
 from .conftest import swiftops
 from .tiny import Place, make_place
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pyswiftops import Client
 
 from .tiny import make_model, make_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500)]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "sdk.md"
 

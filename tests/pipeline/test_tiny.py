@@ -11,7 +11,7 @@ from pyswiftops.errors import BadInputError
 
 from .tiny import BATCH, ROWS, SAVED, STEPS, Place, make_place
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
