@@ -58,6 +58,11 @@ class RunFolder:
         return self.root / "lock"
 
     @property
+    def state_lock(self) -> Path:
+        """Held for a moment by whoever changes ``run.json``."""
+        return self.root / "state.lock"
+
+    @property
     def fleet(self) -> Path:
         """The fleet file as it was when the run was planned."""
         return self.root / "fleet.yml"

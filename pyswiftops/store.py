@@ -140,7 +140,7 @@ class RunStore:
 
     def update(self, stage: str, **fields: Any) -> None:
         """Record fields of a stage."""
-        with self._guard:
+        with self._changing():
             state = self.load()
             state["stages"].setdefault(stage, {}).update(fields)
             states = [StageState(item["state"]) for item in state["stages"].values()]
@@ -227,8 +227,15 @@ class RunStore:
                     self._set(controller=None)
 
     def _set(self, **fields: Any) -> None:
-        with self._guard:
+        with self._changing():
             write_json(self.folder.state, {**self.load(), **fields})
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One writer of ``run.json`` at a time: ``swiftops stop`` is a process of its own."""
+        with self._guard, self.folder.state_lock.open("a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _end_torn_line(self) -> None:
         """A killed controller may have left half a line, which no reader takes for an event."""

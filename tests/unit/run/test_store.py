@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,17 @@ def test_a_second_controller_is_refused_while_the_first_drives(store: RunStore) 
     other.start()
     assert answers.get() == "driving"
     other.join()
+
+
+def test_two_who_change_the_state_at_once_lose_nothing(store: RunStore) -> None:
+    def change(stage: str) -> None:
+        mine = RunStore(store.folder)  # as in a process of its own: nothing shared but the files
+        for number in range(30):
+            mine.update(f"{stage}-{number}", state="succeeded")
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(change, ["train", "deploy"]))
+    assert len(store.load()["stages"]) == 60
 
 
 @pytest.mark.parametrize(
