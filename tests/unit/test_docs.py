@@ -230,7 +230,10 @@ def test_every_file_of_a_run_is_listed() -> None:
     known |= {node.questions("<job>"), node.answers("<job>")}
     assert set(keys(section(page, "On a node"))) == known
     folder = RunFolder(Path("<runs>"), "<run>")
-    names = {path.name for path in (folder.state, folder.plan, folder.fleet, folder.lock)}
+    names = {
+        path.name
+        for path in (folder.state, folder.plan, folder.fleet, folder.lock, folder.state_lock)
+    }
     assert names <= set(keys(section(page, "On the controller")))
 
 
