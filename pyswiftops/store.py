@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import IO, Any
 
 from pyswiftops.errors import Finding, RunConflictError, RunNotFoundError
 from pyswiftops.events import RUN_ENDED, Event
@@ -22,6 +22,7 @@ from pyswiftops.private import clear_stale
 from pyswiftops.states import StageState, run_state
 
 FOLLOW_SECONDS = 0.2
+LOCK_PAUSES = (0.02, 0.05, 0.1, 0.2)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -211,10 +212,8 @@ class RunStore:
             RunConflictError: another process holds it.
         """
         with self.folder.lock.open("a", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunConflictError(self._taken()) from None
+            if not _taken_by_us(file):
+                raise RunConflictError(self._taken())
             clear_stale(self.folder.private)
             self.folder.stop_request.unlink(missing_ok=True)
             self._end_torn_line()
@@ -260,6 +259,19 @@ class RunStore:
             str(self.folder.lock),
             f"wait for it, watch it (swiftops attach {run_id}), or stop it: swiftops stop {run_id}",
         )
+
+
+def _taken_by_us(file: IO[str]) -> bool:
+    """Take the lock; :meth:`RunStore.driven` holds it for a moment, a controller for long."""
+    for pause in (*LOCK_PAUSES, None):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause is not None:
+                time.sleep(pause)
+        else:
+            return True
+    return False
 
 
 def _event(line: str) -> Event | None:

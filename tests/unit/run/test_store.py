@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -151,6 +153,17 @@ def test_a_second_controller_is_refused_while_the_first_drives(store: RunStore) 
     other.start()
     assert answers.get() == "driving"
     other.join()
+
+
+def test_a_look_at_who_drives_keeps_no_controller_out(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.folder.lock.open("w") as look:
+        fcntl.flock(look, fcntl.LOCK_SH)  # as driven() does
+        # the look ends while the controller waits, whatever the machine's speed
+        monkeypatch.setattr(time, "sleep", lambda _seconds: fcntl.flock(look, fcntl.LOCK_UN))
+        with store.driving():
+            assert store.driven()
 
 
 def test_two_who_change_the_state_at_once_lose_nothing(store: RunStore) -> None:
