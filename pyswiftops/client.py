@@ -16,7 +16,6 @@ from pyswiftops.errors import (
     BadInputError,
     Finding,
     RunConflictError,
-    RunStoppedError,
     StageFailedError,
     SwiftOpsError,
 )
@@ -140,7 +139,7 @@ class Client:
             )
             try:
                 pipeline.run(chosen)
-            except (StageFailedError, RunStoppedError, KeyboardInterrupt):
+            except BaseException:  # a listener's own error, too, must leave no job behind
                 leftovers.end(str(store.folder.root))  # of stages that were cancelled
                 self._stop_jobs(plan.run_id, ALL_JOBS)
                 raise

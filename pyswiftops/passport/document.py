@@ -76,7 +76,8 @@ def kept(folder: RunFolder) -> Iterator[None]:
         with suppress(SwiftOpsError):  # the run's own error is what counts
             write(folder)
         raise
-    write(folder)
+    with suppress(SwiftOpsError):  # a full disk makes no failure of a run that has succeeded
+        write(folder)
 
 
 def load(path: Path) -> dict[str, Any]:
