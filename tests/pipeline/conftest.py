@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     demo.apply("data", "convert", "infer", "roundtrip", "compare", "train")
     yield demo
     clear(files)
+
+
+def running(pids: Iterable[int]) -> list[int]:
+    """Those that run; a zombie, which waits for init to take note of its end, does not."""
+    found = []
+    for pid in pids:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if stat.rpartition(")")[2].split()[0] not in "ZX":
+            found.append(pid)
+    return found
 
 
 def swiftops(*arguments: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ from pyswiftops.errors import StageFailedError
 from pyswiftops.events import EventKind
 from pyswiftops.paths import RunFolder
 
-from .conftest import AUTHOR, NAME, Trained, swiftops
+from .conftest import AUTHOR, NAME, Trained, running, swiftops
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -209,7 +209,7 @@ def test_stop_ends_the_server_and_its_child(trained: Trained) -> None:
     done = swiftops("stop", RUN_ID, "--runs", str(trained.files.runs))
     assert done.returncode == 0, done.stderr
     assert "stopped deploy on node-1" in done.stdout
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert not running(pids)
     assert (
         "nothing was running" in swiftops("stop", RUN_ID, "--runs", str(trained.files.runs)).stdout
     )

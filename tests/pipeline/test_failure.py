@@ -15,7 +15,7 @@ import pytest
 from pyswiftops.errors import StageFailedError
 from pyswiftops.states import StageState
 
-from .conftest import Trained
+from .conftest import Trained, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -88,6 +88,6 @@ def test_one_killed_rank_stops_the_other_node_and_is_named(trained: Trained) -> 
     assert "log on node-2" in problem.detail
     reason = state(jobs[0])["reason"]
     assert (reason["kind"], reason["node"]) == ("peer_failed", "node-2")
-    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    assert not running(started)
     recorded = trained.client.load(RUN_ID).stages["train"]
     assert recorded["state"] == StageState.FAILED.value
