@@ -9,7 +9,8 @@ short_description: Reads a pyswiftops fleet file
 description:
   - A fleet file names the machines of a fleet in rank order. Its first line names this plugin.
   - Sets connection variables (ssh arguments, pipelining, jump hosts) and C(swiftops_*) variables
-    of every node, all in the group C(swiftops_nodes).
+    of every node, all in the group C(swiftops_nodes), and of every host that containers are made
+    on, in the group C(swiftops_hosts).
   - Raises Ansible's forks to the number of nodes (at most 64) unless C(--forks) or the
     configuration says otherwise, because an installed collection brings no C(ansible.cfg).
 author:
@@ -42,7 +43,7 @@ from ansible.utils.context_objects import CLIArgs
 
 try:
     from pyswiftops.errors import BadInputError, FleetError
-    from pyswiftops.specs.fleet import GROUP, PLUGIN, Fleet
+    from pyswiftops.specs.fleet import GROUP, HOSTS, PLUGIN, Fleet
     from pyswiftops.specs.reading import read_yaml
 except ImportError as problem:
     MISSING: ImportError | None = problem
@@ -79,11 +80,12 @@ class InventoryModule(BaseInventoryPlugin):
             # Ansible would go on without hosts, and call that a success.
             constants.INVENTORY_ANY_UNPARSED_IS_FAILED = True
             raise AnsibleParserError(str(problem)) from problem
-        inventory.add_group(GROUP)
-        for name, variables in fleet.host_vars().items():
-            inventory.add_host(name, group=GROUP)
-            for key, value in variables.items():
-                inventory.set_variable(name, key, value)
+        for group, machines in ((GROUP, fleet.host_vars()), (HOSTS, fleet.machine_vars())):
+            inventory.add_group(group)
+            for name, variables in machines.items():
+                inventory.add_host(name, group=group)
+                for key, value in variables.items():
+                    inventory.set_variable(name, key, value)
         _raise_forks(len(fleet.nodes))
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
-import ipaddress
-import itertools
-import posixpath
-import re
+import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -18,17 +13,20 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from pyswiftops.errors import Finding, FleetError
+from pyswiftops.specs import connection, consistency
+from pyswiftops.specs.connection import FleetState, Ssh
+from pyswiftops.specs.container import Bridge, Container, Host, label
 from pyswiftops.specs.document import Model, validate
 from pyswiftops.specs.reading import read_yaml
 from pyswiftops.specs.sources import HubAccess
-from pyswiftops.specs.texts import Address, Interface, Jump, Network, Text, User
+from pyswiftops.specs.texts import Address, Interface, Network, Text
 
 PLUGIN = "pyswiftops.fleet.fleet"
 GROUP = "swiftops_nodes"
+HOSTS = "swiftops_hosts"
 LOOPBACK = "127.0.0.1"
-_OPTION = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 MOST_GPUS = 128  # of one node
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+NODE_PYTHON = "/opt/swift/bin/python"  # of the images that we build
 
 
 class Runtime(StrEnum):
@@ -39,42 +37,13 @@ class Runtime(StrEnum):
     LOCAL = "local"
 
 
-class Ssh(Model):
-    """How the controller logs in to nodes.
-
-    Source: ssh_config(5); every field becomes the Ansible connection variable of that name.
-    """
-
-    user: User = Field(default="root", description="Login name on the nodes.")
-    port: int | None = Field(
-        default=None, ge=1, le=65535, description="Default 2333 for containers, 22 for hosts."
-    )
-    private_key: Text | None = Field(default=None, description="Path of the private key.")
-    proxy_jump: Jump | None = Field(
-        default=None, description="Bastion in the form user@host[:port][,...]."
-    )
-    options: dict[str, Text] = Field(
-        default_factory=dict, description="More ssh_config options, name to value."
-    )
-
-    @field_validator("options")
-    @classmethod
-    def _checks_stay_on(cls, options: dict[str, str]) -> dict[str, str]:
-        for name, value in options.items():
-            if not _OPTION.fullmatch(name):
-                raise ValueError(f"names of ssh_config options; {name!r} is none")
-            off = value.strip("\"'").lower() in {"no", "off", "false"}
-            if name.lower() == "stricthostkeychecking" and off:
-                raise ValueError(
-                    "StrictHostKeyChecking stays on: pin the host keys in known_hosts instead"
-                )
-        return options
-
-
 class Node(Model):
     """Where training ranks run."""
 
     name: str = Field(description="Unique; letters, digits and dashes, as in a host name.")
+    host: str | None = Field(
+        default=None, description="Which of hosts runs its container; default: the only one."
+    )
     address: Address | None = Field(
         default=None, description="Address for SSH; not for local nodes."
     )
@@ -93,9 +62,7 @@ class Node(Model):
     @field_validator("name")
     @classmethod
     def _is_a_label(cls, name: str) -> str:
-        if not _NAME.fullmatch(name):
-            raise ValueError("a host name label: lower-case letters, digits, dashes, at most 63")
-        return name
+        return label(name)
 
     @field_validator("gpus")
     @classmethod
@@ -138,16 +105,25 @@ class Fleet(Model):
     training_interface: Interface | None = Field(
         default=None, description="Interface NCCL and Gloo use; lo on local fleets."
     )
-    ssh: Ssh = Field(default_factory=Ssh)
+    ssh: Ssh = Field(default_factory=Ssh, description="How the controller logs in to nodes.")
+    host_ssh: Ssh = Field(default_factory=Ssh, description="How it logs in to hosts.")
+    hosts: list[Host] = Field(
+        default_factory=list,
+        description="Machines that containers are made on; without any, nodes are there already.",
+    )
+    container: Container | None = Field(
+        default=None, description="What the containers are like; goes with hosts."
+    )
+    state: Text | None = Field(
+        default=None, description="The controller's folder of this fleet: its key, known hosts."
+    )
     hub: HubAccess = Field(default_factory=HubAccess, description="How hubs are reached.")
     nodes: list[Node] = Field(min_length=1, description="In rank order: the first is rank 0.")
 
     @field_validator("name")
     @classmethod
     def _is_a_label(cls, name: str) -> str:
-        if not _NAME.fullmatch(name):
-            raise ValueError("a host name label: lower-case letters, digits, dashes, at most 63")
-        return name
+        return label(name)
 
     @field_validator("nodes")
     @classmethod
@@ -159,66 +135,10 @@ class Fleet(Model):
 
     @model_validator(mode="after")
     def _nodes_stand_apart(self) -> Fleet:
-        problems = [*self._paths(), *self._addresses(), *self._gpus_of_one_machine()]
+        problems = list(consistency.problems(self))
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-    def _paths(self) -> Iterator[str]:
-        roots = [(node.name, posixpath.normpath(self.node_root(node))) for node in self.nodes]
-        if self.runtime is not Runtime.LOCAL:
-            relative = [name for name, root in roots if not root.startswith("/")]
-            if relative:
-                yield f"absolute roots; not so on {', '.join(relative)}"
-            mirror = self.hub.mirror if self.hub.mirror_at == "first_node" else None
-            if mirror and mirror[0] != "/":
-                yield "an absolute hub.mirror, as it lies on the first node"
-        whole = [name for name, root in roots if root.strip("/.") == ""]
-        if whole:
-            yield f"roots below a folder of their own; not so on {', '.join(whole)}"
-        by_root = sorted((root, name) for name, root in roots)
-        for (root, name), (other_root, other) in itertools.pairwise(by_root):
-            if root == other_root:
-                yield f"a root of its own for every node; {name} and {other} share {root}"
-            if self.runtime is Runtime.LOCAL and other_root.startswith(f"{root}/"):
-                yield f"roots beside each other; that of {other} lies in that of {name}"
-
-    def _addresses(self) -> Iterator[str]:
-        if self.runtime is not Runtime.LOCAL:
-            missing = [node.name for node in self.nodes if not node.address]
-            if missing:
-                names = ", ".join(missing)
-                yield f"an address for every node of runtime {self.runtime.value}; none for {names}"
-            seen: dict[tuple[str | None, int], str] = {}
-            for node in self.nodes:
-                place = (node.address, self._port(node))
-                if place in seen:
-                    yield f"an address and port of its own; {seen[place]} and {node.name} share one"
-                seen[place] = node.name
-        if self.training_network is None:
-            return
-        network = ipaddress.ip_network(self.training_network, strict=False)
-        for node in self.nodes:
-            address = node.training_address or node.address or LOOPBACK
-            try:
-                inside = ipaddress.ip_address(address) in network
-            except ValueError:
-                yield f"training addresses as numbers inside {network}; {node.name} has {address}"
-                continue
-            if not inside:
-                yield f"training addresses inside {network}; {node.name} has {address}"
-
-    def _gpus_of_one_machine(self) -> Iterator[str]:
-        """Local nodes that name their GPUs must not share one: NCCL refuses that."""
-        if self.runtime is not Runtime.LOCAL or self.device == "cpu":
-            return
-        owner: dict[int, str] = {}
-        for node in self.nodes:
-            for gpu in self._gpu_list(node):
-                if gpu in owner:
-                    both = f"{owner[gpu]} and {node.name}"
-                    yield f"GPUs of its own for every node; {both} share {gpu}"
-                owner[gpu] = node.name
 
     @classmethod
     def load(cls, path: str | Path) -> Fleet:
@@ -260,7 +180,11 @@ class Fleet(Model):
                 )
             )
         fleet = validate(cls, document, str(path), FleetError)
-        fleet = fleet.model_copy(update={"hub": fleet._hub_from_folder(path.parent)})  # noqa: SLF001 its own class
+        update = {
+            "hub": fleet._hub_from_folder(path.parent),  # noqa: SLF001 its own class
+            **fleet._made_from_folder(path.parent),  # noqa: SLF001 its own class
+        }
+        fleet = fleet.model_copy(update=update)
         if fleet.runtime is Runtime.LOCAL:
             fleet = fleet._from_folder(path.parent)  # noqa: SLF001 its own class
         return fleet
@@ -278,6 +202,23 @@ class Fleet(Model):
         shared = [absolute(path) for path in self.shared_paths]
         update = {"root": absolute(self.root), "shared_paths": shared, "nodes": nodes}
         return self.model_copy(update=update)
+
+    def _made_from_folder(self, folder: Path) -> dict[str, Any]:
+        """What of a fleet that we make lies on this machine, taken from ``folder``."""
+
+        def absolute(path: str) -> str:
+            return str((folder / Path(path).expanduser()).resolve())
+
+        update: dict[str, Any] = {"state": absolute(self.state)} if self.state else {}
+        if self.container is None:
+            return update
+        image = self.container.image
+        if image.archive:
+            image = image.model_copy(update={"archive": absolute(image.archive)})
+        if image.build:
+            build = {"wheelhouse": absolute(image.build.wheelhouse)}
+            image = image.model_copy(update={"build": image.build.model_copy(update=build)})
+        return {**update, "container": self.container.model_copy(update={"image": image})}
 
     def _hub_from_folder(self, folder: Path) -> HubAccess:
         """Access to hubs, with paths of this machine taken from ``folder``."""
@@ -314,18 +255,17 @@ class Fleet(Model):
         roots = [self.node_root(node) for node in self.nodes]
         return {
             node.name: self._connection(node)
+            | self._of_fleet()
             | {
-                "swiftops_fleet_name": self.name,
                 "swiftops_runtime": self.runtime.value,
-                "swiftops_device": self.device,
-                "swiftops_line": self.line,
+                "swiftops_host": self.host_of(node).name if self.hosts else None,
                 "swiftops_rank": rank,
                 "swiftops_ranks": self.ranks(node),
-                "swiftops_gpus": self._gpu_list(node),
+                "swiftops_gpus": self._gpus_inside(node),
                 "swiftops_cpu_threads": self.cpu_threads,
                 "swiftops_root": roots[rank],
                 "swiftops_python": self._python(node),
-                "swiftops_address": node.training_address or node.address or LOOPBACK,
+                "swiftops_address": self.address_in_training(node),
                 "swiftops_interface": self._interface(),
                 "swiftops_hub": self.hub.model_dump(mode="json", exclude_defaults=True),
                 "swiftops_shared_paths": list(self.shared_paths),
@@ -338,49 +278,123 @@ class Fleet(Model):
             for rank, node in enumerate(self.nodes)
         }
 
-    def _gpu_list(self, node: Node) -> list[int]:
+    def machine_vars(self) -> dict[str, dict[str, Any]]:
+        """Ansible variables of every host that containers are made on.
+
+        Returns:
+            host name -> variables. ``docs/reference/fleet.md`` lists them.
+        """
+        if self.container is None:
+            return {}
+        settings = self.container.settings(self.name)
+        return {
+            host.name: self._host_connection(host)
+            | self._of_fleet()
+            | {
+                "swiftops_container": settings,
+                "swiftops_host_nodes": [
+                    {
+                        "name": node.name,
+                        "address": self.address(node),
+                        "port": self.port(node),
+                        "gpus": self.gpu_list(node),
+                        "root": self.node_root(node),
+                    }
+                    for node in self.nodes
+                    if self.host_of(node) == host
+                ],
+            }
+            for host in self.hosts
+        }
+
+    def _of_fleet(self) -> dict[str, Any]:
+        return {
+            "swiftops_fleet_name": self.name,
+            "swiftops_device": self.device,
+            "swiftops_line": self.line,
+            "swiftops_state": self.state_folder.root,
+        }
+
+    @property
+    def state_folder(self) -> FleetState:
+        """What the controller keeps of the fleet."""
+        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+        return FleetState(self.state or str(data / "pyswiftops" / "fleets" / self.name), self.name)
+
+    def host_of(self, node: Node) -> Host:
+        """The host that a node's container is made on; only of a fleet with hosts."""
+        if node.host is None:
+            return self.hosts[0]
+        return next(host for host in self.hosts if host.name == node.host)
+
+    def address(self, node: Node) -> str | None:
+        """Where SSH finds a node; None where the file does not say."""
+        if node.address or self.container is None or not self.hosts:
+            return node.address
+        if isinstance(self.container.network, Bridge):
+            return self.container.network.address(self.nodes.index(node))
+        return self.host_of(node).address or LOOPBACK
+
+    def address_in_training(self, node: Node) -> str:
+        """Where other nodes find a node's ranks."""
+        return node.training_address or self.address(node) or LOOPBACK
+
+    def gpu_list(self, node: Node) -> list[int]:
+        """A node's GPUs as its machine counts them; none on CPU, and where they are not named."""
         if self.device == "cpu" or node.gpus is None:
             return []
         return list(range(node.gpus)) if isinstance(node.gpus, int) else list(node.gpus)
 
+    def _gpus_inside(self, node: Node) -> list[int]:
+        """As the node counts them: a container that we make has only its own, from 0."""
+        gpus = self.gpu_list(node)
+        return list(range(len(gpus))) if self.hosts else gpus
+
     def _interface(self) -> str | None:
         if self.training_interface is None and self.runtime is Runtime.LOCAL:
             return "lo"
+        if self.training_interface is None and self.container is not None:
+            return "eth0" if isinstance(self.container.network, Bridge) else None
         return self.training_interface
 
     def _python(self, node: Node) -> str:
         fallback = sys.executable if self.runtime is Runtime.LOCAL else "/usr/bin/python3"
+        if self.container is not None and self.container.image.build is not None:
+            fallback = NODE_PYTHON
         return node.python or self.python or fallback
 
-    def _port(self, node: Node) -> int:
+    def port(self, node: Node) -> int:
+        """The port of a node's sshd."""
         default = 2333 if self.runtime is Runtime.CONTAINER else 22
         return node.port or self.ssh.port or default
 
     def _connection(self, node: Node) -> dict[str, Any]:
         if self.runtime is Runtime.LOCAL:
-            return {
-                "ansible_connection": "local",
-                "ansible_python_interpreter": sys.executable,
-                "ansible_pipelining": True,
-            }
+            return {**connection.here(), "ansible_python_interpreter": sys.executable}
         ssh = self.ssh
-        arguments = ["-o ControlMaster=auto", "-o ControlPersist=300s", "-o ServerAliveInterval=15"]
-        if ssh.proxy_jump:
-            arguments.append(f"-o ProxyJump={_quoted(ssh.proxy_jump)}")
-        arguments += [f"-o {name}={_quoted(value)}" for name, value in ssh.options.items()]
-        variables: dict[str, Any] = {
-            "ansible_connection": "ssh",
-            "ansible_host": node.address,
-            "ansible_port": self._port(node),
-            "ansible_user": ssh.user or getpass.getuser(),
-            "ansible_pipelining": True,
-            "ansible_ssh_args": " ".join(arguments),
+        options, key = [*ssh.jump(), *ssh.given()], ssh.key
+        if self.hosts:
+            host, state = self.host_of(node), self.state_folder
+            options, key = [*ssh.given(), *state.options(node.name)], key or state.key
+            behind = self.container is not None and isinstance(self.container.network, Bridge)
+            if host.address and behind:
+                command = self.host_ssh.command_through(host.address, self._host_port(host))
+                options.append(f"ProxyCommand={command}")
+            else:
+                options += ssh.jump()
+        return connection.variables(self.address(node), self.port(node), ssh.user, options, key)
+
+    def _host_port(self, host: Host) -> int:
+        return host.port or self.host_ssh.port or 22
+
+    def _host_connection(self, host: Host) -> dict[str, Any]:
+        if host.address is None:
+            return {**connection.here(), "ansible_python_interpreter": sys.executable}
+        ssh = self.host_ssh
+        port, options = self._host_port(host), [*ssh.jump(), *ssh.given()]
+        return connection.variables(host.address, port, ssh.user, options, ssh.key) | {
+            "ansible_become": ssh.user != "root",
+            # asked for by swiftops up, handed over in a file of mode 0600 that does not stay
+            "ansible_password": "{{ swiftops_host_password | default('') }}",
+            "ansible_become_password": "{{ swiftops_become_password | default('') }}",
         }
-        if ssh.private_key:
-            variables["ansible_ssh_private_key_file"] = str(Path(ssh.private_key).expanduser())
-        return variables
-
-
-def _quoted(value: str) -> str:
-    """Quote an ssh option value for Ansible, which splits ``ansible_ssh_args`` like a shell."""
-    return "'" + value.replace("'", "'\\''") + "'"

@@ -22,6 +22,7 @@ from pyswiftops import errors
 from pyswiftops.cli.main import app
 from pyswiftops.paths import NodePaths, RunFolder
 from pyswiftops.specs import notify, run
+from pyswiftops.specs.container import Bridge, Build, Container, Engine, Host, Image, Mount
 from pyswiftops.specs.fleet import Fleet, HubAccess, Node, Ssh
 from pyswiftops.stages.node import REQUIRED
 
@@ -38,7 +39,19 @@ PAGES = sorted(
 )
 
 # Heading of the page -> the model whose keys its table lists.
-FLEET_TABLES = {"Fleet": Fleet, "Node": Node, "Ssh": Ssh, "Hub": HubAccess}
+FLEET_TABLES = {
+    "Fleet": Fleet,
+    "Node": Node,
+    "Ssh": Ssh,
+    "Host": Host,
+    "Container": Container,
+    "Image": Image,
+    "Build": Build,
+    "Bridge": Bridge,
+    "Mount": Mount,
+    "Engine": Engine,
+    "Hub": HubAccess,
+}
 RUN_TABLES = {
     "run": run.RunSpec,
     "run.model": run.ModelSource,
