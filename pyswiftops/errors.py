@@ -6,7 +6,7 @@ only ``cli/main.py`` turns an error into an exit code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -108,3 +108,20 @@ class StageFailedError(SwiftOpsError):
         place = f" on {node}" if node else ""
         ending = f"\n{kept}" if kept else ""
         super().__init__(f"stage {stage} failed{place}: {detail}{ending}")
+
+
+class ProvisionError(SwiftOpsError):
+    """A machine could not be made ready, or not be taken down; the others were.
+
+    Attributes:
+        failures: machine -> the first thing that failed there.
+        changed: machine -> how many tasks changed it.
+    """
+
+    def __init__(self, failures: Mapping[str, str], changed: Mapping[str, int]) -> None:
+        self.failures, self.changed = dict(failures), dict(changed)
+        lines = [f"{name}: {sentence}" for name, sentence in self.failures.items()]
+        fine = [name for name in self.changed if name not in self.failures]
+        if fine:
+            lines.append(f"done on {', '.join(fine)}")
+        super().__init__("\n".join([*lines, "run the same again once that is mended"]))

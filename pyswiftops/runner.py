@@ -54,11 +54,13 @@ class PlaybookResult:
         ok: Whether it succeeded everywhere.
         results: Results of the collection's modules, and of whatever failed.
         stdout: Path of the playbook's own output.
+        changed: node -> how many tasks changed it; every node that was reached is there.
     """
 
     ok: bool
     results: list[ModuleResult] = field(default_factory=list)
     stdout: Path | None = None
+    changed: dict[str, int] = field(default_factory=dict)
 
     def data(self, action: str) -> dict[str, Mapping[str, Any]]:
         """The last result of a module on each node."""
@@ -94,6 +96,7 @@ class Listener:
         on_result: Called for every module result as it comes.
         on_output: Called with what ansible-playbook itself prints.
         keep: Full names of other modules whose results are wanted as well.
+        on_play: Called with the name of each play that starts.
     """
 
     def __init__(
@@ -101,14 +104,22 @@ class Listener:
         on_result: Callable[[ModuleResult], None],
         on_output: Callable[[str], None] | None = None,
         keep: frozenset[str] = frozenset(),
+        on_play: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self.results: list[ModuleResult] = []
+        self.changed: dict[str, int] = {}
+        self._on_play = on_play
         self._on_result, self._on_output, self._keep = on_result, on_output, keep
 
     def __call__(self, event: Mapping[str, Any]) -> bool:
         """Take an event; whether ansible-runner is to write it to a file."""
         if self._on_output is not None and event.get("stdout"):
             self._on_output(str(event["stdout"]))
+        if event.get("event") == "playbook_on_play_start":
+            self._on_play(str(event["event_data"].get("name", "")))
+        if event.get("event") == "playbook_on_stats":
+            told = event["event_data"]
+            self.changed = {node: told["changed"].get(node, 0) for node in told["processed"]}
         result = _module_result(event, self._keep)
         if result is None:
             return True
@@ -131,6 +142,7 @@ def run_playbook(
     cancelled: Callable[[], bool] = lambda: False,
     keep: frozenset[str] = frozenset(),
     owner: str = "",
+    on_play: Callable[[str], None] = lambda _name: None,
 ) -> PlaybookResult:
     """Run ``pyswiftops.fleet.<name>``.
 
@@ -146,10 +158,11 @@ def run_playbook(
         on_output: Called with what ansible-playbook itself prints.
         cancelled: Asked now and then; True ends the playbook (jobs on nodes go on).
         keep: Full names of other modules whose results are wanted as well.
+        on_play: Called with the name of each play that starts.
         owner: Named in the environment of all its processes, for :mod:`pyswiftops.leftovers`.
     """
     (folder / "project").mkdir(parents=True, exist_ok=True)
-    listener = Listener(on_result, on_output, keep)
+    listener = Listener(on_result, on_output, keep, on_play)
     with private_folder(private or folder / "private") as hidden:
         extra = hidden / "variables.json"
         with open(extra, "x", encoding="utf-8", opener=_owner_only) as file:
@@ -169,6 +182,7 @@ def run_playbook(
         ok=code == 0,
         results=listener.results,
         stdout=Path(runner.config.artifact_dir) / "stdout",
+        changed=listener.changed,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from pyswiftops import __version__
-from pyswiftops.cli import machines, passport, runs, show, start, tools, watch, why
+from pyswiftops.cli import fleet, machines, packages, passport, runs, show, start, tools, watch, why
 from pyswiftops.cli.notify import notify
 from pyswiftops.cli.options import Current
 from pyswiftops.cli.rehearse import rehearse_command
@@ -34,6 +34,9 @@ app = typer.Typer(
 app.command()(start.init)
 app.command()(start.schema)
 app.command()(why.doctor)
+app.command()(packages.wheelhouse)
+app.command()(fleet.up)
+app.command()(fleet.down)
 app.command()(runs.plan)
 app.command()(why.why)
 app.command("rehearse")(rehearse_command)

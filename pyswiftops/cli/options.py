@@ -60,10 +60,11 @@ class Current:
 
 def client(runs: Path, *, verbose: bool = False) -> Client:
     """A client that is quiet unless ``verbose``."""
-    return Client(runs, on_output=_ansible if verbose else None)
+    return Client(runs, on_output=ansible_output if verbose else None)
 
 
-def _ansible(text: str) -> None:
+def ansible_output(text: str) -> None:
+    """Show what ansible-playbook prints, beside a command's own output."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 

@@ -24,12 +24,20 @@ def demo(
     *,
     device: Annotated[str, typer.Option(help="cpu, or gpu: one a node.")] = "cpu",
     tuner: Annotated[str, typer.Option(help="lora or full.")] = "lora",
-    nodes: Annotated[int, typer.Option(help="How many logical nodes.")] = 2,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the server running.")] = False,
+    nodes: Annotated[int, typer.Option(help="How many nodes.")] = 2,
+    runtime: Annotated[
+        str, typer.Option(help="local: folders; container: containers with sshd.")
+    ] = "local",
+    wheelhouse: Annotated[
+        Path | None, typer.Option(help="Packages of the containers; made if not given.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the server, and the containers, running.")
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Fine-tune a real 135M model on two logical nodes of this machine, serve it, ask it."""
-    options = DemoOptions(name, author, folder, device, tuner, nodes, keep)
+    """Fine-tune a real 135M model on two nodes of this machine, serve it, ask it."""
+    options = DemoOptions(name, author, folder, device, tuner, nodes, keep, runtime, wheelhouse)
     if as_json:
         result = run_demo(options, lambda event: opt.emit_line(event.to_dict()))
         answers = {"before": result.before, "after": result.after}

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pyswiftops import provision
 from pyswiftops.client import Client
 from pyswiftops.content import collection
 from pyswiftops.demo import dataset, model
-from pyswiftops.errors import BadInputError, Finding
+from pyswiftops.errors import BadInputError, Finding, FleetError
 from pyswiftops.events import Event, EventKind
 from pyswiftops.results import RunResult
 from pyswiftops.specs.fleet import Fleet, Node
+from pyswiftops.specs.reading import read_yaml
 from pyswiftops.specs.run import KEY, RunSpec
+from pyswiftops.wheelhouse import make_wheelhouse
 
 RUN_ID = "self-cognition"
 ITERATIONS = 14
@@ -36,8 +40,10 @@ class DemoOptions:
         folder: Where model, rows, nodes and run lie.
         device: ``cpu`` or ``gpu``, one GPU a node.
         tuner: ``lora`` or ``full``.
-        nodes: How many logical nodes; each takes a share of the layers (pipeline parallel).
-        keep: Leave the server running.
+        nodes: How many nodes; each takes a share of the layers (pipeline parallel).
+        keep: Leave the server, and the containers, running.
+        runtime: ``local``, or ``container``: made for the demo, and taken down after it.
+        wheelhouse: What the containers' packages come from; made in ``folder`` if not given.
     """
 
     name: str
@@ -47,6 +53,13 @@ class DemoOptions:
     tuner: str = "lora"
     nodes: int = 2
     keep: bool = False
+    runtime: str = "local"
+    wheelhouse: Path | None = None
+
+    @property
+    def packages(self) -> Path:
+        """The wheelhouse, given or to be made."""
+        return (self.wheelhouse or self.folder / "wheelhouse").resolve()
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,11 @@ class DemoFiles:
         return self.folder / "runs"
 
     @property
+    def state(self) -> Path:
+        """The key of a fleet that is made for the demo, and its nodes' host keys."""
+        return self.folder / "state"
+
+    @property
     def fleet(self) -> Path:
         """The fleet file, to use with ``swiftops`` and ``ansible-playbook``."""
         return self.folder / "fleet.yml"
@@ -92,7 +110,9 @@ class DemoFiles:
 
 
 def demo_fleet(files: DemoFiles, options: DemoOptions) -> Fleet:
-    """The embedded fleet of ``inventory/local``, with its roots in the demo's folder."""
+    """The fleet of ``inventory/local`` or ``inventory/container``, at home in the demo's folder."""
+    if options.runtime == "container":
+        return _container_fleet(files, options)
     embedded = Fleet.load(collection() / "inventory" / "local" / "fleet.yml")
     gpus = [[rank] if options.device == "gpu" else None for rank in range(options.nodes)]
     nodes = [Node(name=f"node-{rank + 1}", gpus=numbers) for rank, numbers in enumerate(gpus)]
@@ -106,21 +126,37 @@ def demo_fleet(files: DemoFiles, options: DemoOptions) -> Fleet:
     )
 
 
+def _container_fleet(files: DemoFiles, options: DemoOptions) -> Fleet:
+    document = read_yaml(
+        collection() / "inventory" / "container" / "fleet.yml", FleetError, "fleet file"
+    )
+    document["state"] = str(files.state)
+    document["device"] = options.device
+    document["container"]["image"]["build"]["wheelhouse"] = str(options.packages)
+    document["nodes"] = [
+        {"name": f"node-{rank + 1}", **({"gpus": [rank]} if options.device == "gpu" else {})}
+        for rank in range(options.nodes)
+    ]
+    return Fleet.from_document(document, files.fleet)
+
+
 def demo_spec(files: DemoFiles, options: DemoOptions) -> dict[str, Any]:
     """The demo's run file as plain data."""
     questions = [{"ask": "Who are you?", "expect": [options.name, options.author]}]
     questions += [{"ask": ask, "expect": [word]} for ask, word in dataset.STILL_KNOWN]
     # flash-attn, upstream's default, need not be installed: Transformer Engine takes what is there
+    there = {"at": "controller"} if options.runtime == "container" else {}
     on_gpu = {"extra_args": {"train": {"attention_backend": "auto"}}}
     return {
         KEY: {
             "name": RUN_ID,
             "model": {
                 "path": str(files.model),
+                **there,
                 "model_type": model.MODEL_TYPE,
                 "template": model.TEMPLATE,
             },
-            "data": {"train": [str(files.rows)]},
+            "data": {"train": [{"path": str(files.rows), **there} if there else str(files.rows)]},
             "method": {"tuner": options.tuner, "lora": {"rank": 8, "alpha": 32, "dropout": 0.0}},
             "training": {
                 "iterations": ITERATIONS,
@@ -151,6 +187,7 @@ def prepare(options: DemoOptions) -> tuple[DemoFiles, Fleet, RunSpec]:
     choices = (
         ("device", options.device, ("cpu", "gpu")),
         ("tuner", options.tuner, ("lora", "full")),
+        ("runtime", options.runtime, ("local", "container")),
     )
     for key, value, known in choices:
         if value not in known:
@@ -213,7 +250,7 @@ class DemoResult:
 
 
 def run_demo(options: DemoOptions, on_event: Callable[[Event], None]) -> DemoResult:
-    """Prepare, plan, apply; stop the server at the end unless ``options.keep``.
+    """Prepare, plan, apply; stop and take down at the end unless ``options.keep``.
 
     Args:
         options: What to learn, and where.
@@ -221,18 +258,47 @@ def run_demo(options: DemoOptions, on_event: Callable[[Event], None]) -> DemoRes
 
     Raises:
         BadInputError: an option cannot be used.
+        ProvisionError: the containers could not be made.
         StageFailedError: a stage failed, or an answer is not as expected.
     """
+    with _told("fetch", f"{model.FILE} -> HF checkpoint", on_event):
+        files, fleet, spec = prepare(options)
+        if options.runtime == "local":
+            clear(files)
+    if options.runtime == "local":
+        return _train_and_ask(options, files, fleet, spec, on_event)
+    with _told("wheelhouse", f"packages -> {options.packages}", on_event):
+        make_wheelhouse(options.packages, line=fleet.line)
+    with _told("up", "this machine -> nodes", on_event):
+        provision.up(fleet)
+    try:
+        if (files.runs / RUN_ID).exists():
+            Client(files.runs).stop(RUN_ID)
+            Client(files.runs).remove(RUN_ID)
+        return _train_and_ask(options, files, fleet, spec, on_event)
+    finally:
+        if not options.keep:
+            with _told("down", "nodes -> nothing", on_event):
+                provision.down(fleet, data=True, force=True)
+
+
+@contextmanager
+def _told(stage: str, what: str, on_event: Callable[[Event], None]) -> Iterator[None]:
+    """Tell of a step that is no stage of a run as if it were one."""
     begin = time.monotonic()
-    on_event(
-        Event(
-            EventKind.STAGE_STARTED, "fetch", 0.0, data={"what": f"{model.FILE} -> HF checkpoint"}
-        )
-    )
-    files, fleet, spec = prepare(options)
-    clear(files)
+    on_event(Event(EventKind.STAGE_STARTED, stage, 0.0, data={"what": what}))
+    yield
     took = time.monotonic() - begin
-    on_event(Event(EventKind.STAGE_FINISHED, "fetch", took, data={"seconds": took}))
+    on_event(Event(EventKind.STAGE_FINISHED, stage, took, data={"seconds": took}))
+
+
+def _train_and_ask(
+    options: DemoOptions,
+    files: DemoFiles,
+    fleet: Fleet,
+    spec: RunSpec,
+    on_event: Callable[[Event], None],
+) -> DemoResult:
     client = Client(files.runs)
     result = client.apply(client.plan(fleet, spec), on_event=on_event)
     argv = next(iter(result.stages["deploy"]["result"]["argv"].values()))
