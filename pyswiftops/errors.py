@@ -125,3 +125,7 @@ class ProvisionError(SwiftOpsError):
         if fine:
             lines.append(f"done on {', '.join(fine)}")
         super().__init__("\n".join([*lines, "run the same again once that is mended"]))
+
+
+class WheelhouseError(SwiftOpsError):
+    """pip could not bring all wheels; what it brought is kept."""

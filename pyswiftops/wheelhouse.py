@@ -25,7 +25,7 @@ from zipfile import is_zipfile
 from packaging.requirements import Requirement
 
 from pyswiftops.content import collection
-from pyswiftops.errors import BadInputError, Finding, SwiftOpsError
+from pyswiftops.errors import BadInputError, Finding, WheelhouseError
 from pyswiftops.matrix import row
 
 NAME = "pyswiftops"
@@ -34,10 +34,6 @@ INDEX = "wheelhouse.json"
 PACKAGES = "packages"
 EARLIER = "packages.earlier"  # only while packages are brought
 _PYTHON = re.compile(r"3\.[0-9]{1,2}")
-
-
-class WheelhouseError(SwiftOpsError):
-    """pip could not bring all wheels; what it brought is kept."""
 
 
 @dataclass(frozen=True)

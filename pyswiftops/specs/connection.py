@@ -15,6 +15,7 @@ from pyswiftops.specs.document import Model
 from pyswiftops.specs.texts import Jump, Text, User
 
 _OPTION = re.compile(r"[A-Za-z][A-Za-z0-9]*")
+_OWN_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 _KEPT = ("ControlMaster=auto", "ControlPersist=300s", "ServerAliveInterval=15")
 
 
@@ -49,6 +50,15 @@ class Ssh(Model):
                 )
         return options
 
+    def identities(self, fleet_key: str) -> list[str]:
+        """Options (NAME=value): keys to try where none is named; ours is there after a first login.
+
+        ssh tries its own only as long as no other is named.
+        """
+        if self.private_key:
+            return []
+        return [f"IdentityFile={path}" for path in (*_OWN_KEYS, fleet_key)]
+
     @property
     def key(self) -> str | None:
         """Absolute path of the private key."""
@@ -69,6 +79,14 @@ class Ssh(Model):
         for option in [*self.jump(), *self.given()]:
             words += ["-o", option]
         return shlex.join([*words, address])
+
+
+def passwords() -> dict[str, Any]:
+    """What swiftops up asks for, and hands over in a file of mode 0600 that does not stay."""
+    return {
+        "ansible_password": "{{ swiftops_host_password | default('') }}",
+        "ansible_become_password": "{{ swiftops_become_password | default('') }}",
+    }
 
 
 def here() -> dict[str, Any]:

@@ -371,10 +371,12 @@ class Fleet(Model):
     def _connection(self, node: Node) -> dict[str, Any]:
         if self.runtime is Runtime.LOCAL:
             return {**connection.here(), "ansible_python_interpreter": sys.executable}
-        ssh = self.ssh
+        ssh, state = self.ssh, self.state_folder
         options, key = [*ssh.jump(), *ssh.given()], ssh.key
+        if self.runtime is Runtime.HOST:
+            options += ssh.identities(state.key)
         if self.hosts:
-            host, state = self.host_of(node), self.state_folder
+            host = self.host_of(node)
             options, key = [*ssh.given(), *state.options(node.name)], key or state.key
             behind = self.container is not None and isinstance(self.container.network, Bridge)
             if host.address and behind:
@@ -382,7 +384,8 @@ class Fleet(Model):
                 options.append(f"ProxyCommand={command}")
             else:
                 options += ssh.jump()
-        return connection.variables(self.address(node), self.port(node), ssh.user, options, key)
+        made = connection.variables(self.address(node), self.port(node), ssh.user, options, key)
+        return made | (connection.passwords() if self.runtime is Runtime.HOST else {})
 
     def _host_port(self, host: Host) -> int:
         return host.port or self.host_ssh.port or 22
@@ -392,9 +395,9 @@ class Fleet(Model):
             return {**connection.here(), "ansible_python_interpreter": sys.executable}
         ssh = self.host_ssh
         port, options = self._host_port(host), [*ssh.jump(), *ssh.given()]
-        return connection.variables(host.address, port, ssh.user, options, ssh.key) | {
-            "ansible_become": ssh.user != "root",
-            # asked for by swiftops up, handed over in a file of mode 0600 that does not stay
-            "ansible_password": "{{ swiftops_host_password | default('') }}",
-            "ansible_become_password": "{{ swiftops_become_password | default('') }}",
-        }
+        options += ssh.identities(self.state_folder.key)
+        return (
+            connection.variables(host.address, port, ssh.user, options, ssh.key)
+            | connection.passwords()
+            | {"ansible_become": ssh.user != "root"}
+        )

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pyswiftops import wheelhouse
-from pyswiftops.errors import BadInputError, MatrixError
-from pyswiftops.wheelhouse import WheelhouseError, make_wheelhouse, needs
+from pyswiftops.errors import BadInputError, MatrixError, WheelhouseError
+from pyswiftops.wheelhouse import make_wheelhouse, needs
 
 pytestmark = pytest.mark.slow  # pip starts several times
 
