@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
-from pyswiftops.errors import BadInputError
+from pyswiftops.errors import BadInputError, StageFailedError
+from pyswiftops.paths import RunFolder
 
+from .conftest import running
+from .test_failure import rank_of, state, wait_for
 from .tiny import BATCH, ROWS, SAVED, STEPS, Place, make_place
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
@@ -86,3 +93,47 @@ def test_packing_puts_several_rows_into_one(place: Place) -> None:
     assert all(math.isfinite(row["loss"]) for row in steps.values())
     total = int(next(iter(steps)).split("/")[1])
     assert 0 < total < ROWS / 2
+
+
+def test_a_stopped_rank_is_named_and_what_all_ranks_did_is_kept(place: Place) -> None:
+    place.share_base("stuck", "full")
+    training = {
+        "iterations": 5000,
+        "micro_batch_size": 2,
+        "global_batch_size": BATCH,
+        "learning_rate": 1e-6,
+        "hang_timeout": 20,
+    }
+    spec = place.spec("stuck", training=training)
+    jobs = [place.on(number, "stuck") / "jobs" / "train" for number in (1, 2)]
+    caught: list[BaseException] = []
+
+    def train() -> None:
+        try:
+            place.apply(spec, "train")
+        except StageFailedError as problem:
+            caught.append(problem)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    log = place.on(2, "stuck") / "train" / "logging.jsonl"
+    wait_for(lambda: log.exists() and log.read_text(encoding="utf-8").count('"loss"') > 2, 180)
+    victim = wait_for(lambda: rank_of(jobs[1]), 10)
+    started = {pid for job in jobs for pid, _ in state(job)["descendants"]}
+    assert victim in started
+    os.kill(victim, signal.SIGSTOP)
+    thread.join(120)
+    (problem,) = caught
+    assert isinstance(problem, StageFailedError)
+    assert problem.node == "node-2"
+    assert state(jobs[1])["reason"]["kind"] == "hung"
+    assert not running(started)
+    folder = RunFolder(place.client.runs, "stuck")
+    page = folder.hang("train").read_text(encoding="utf-8")
+    assert str(folder.hang("train")) in str(problem)
+    assert "held up by: rank 1 on node-2" in page
+    reports = json.loads(folder.hang_data("train").read_text(encoding="utf-8"))
+    (stopped,) = reports["node-2"]["ranks"]
+    (waiting,) = reports["node-1"]["ranks"]
+    assert (stopped["pid"], stopped["state"]) == (victim, "T")
+    assert waiting["frames"]  # py-spy saw where it waits
