@@ -149,6 +149,11 @@ class RehearsalFolder:
         """The runs folder of the pass that goes on from the first one's checkpoint."""
         return self.root / "resumed"
 
+    @property
+    def lock(self) -> Path:
+        """Held by whoever rehearses the run."""
+        return self.runs / f".rehearsal-{self.name}.lock"
+
 
 def scratch_root(root: str, name: str) -> str:
     """The root that a node works in while the run ``name`` is rehearsed.

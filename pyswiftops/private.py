@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_LOCK = ".lock"
+
 
 @contextmanager
 def private_folder(parent: Path) -> Iterator[Path]:
@@ -20,7 +22,7 @@ def private_folder(parent: Path) -> Iterator[Path]:
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(parent):
         folder = Path(tempfile.mkdtemp(dir=parent))
-        held = os.open(folder, os.O_RDONLY)
+        held = _open(folder)
         fcntl.flock(held, fcntl.LOCK_EX)
     try:
         yield folder
@@ -35,7 +37,9 @@ def clear_stale(parent: Path) -> None:
         return
     with _locked(parent):
         for folder in parent.iterdir():
-            held = os.open(folder, os.O_RDONLY)
+            if not folder.is_dir():
+                continue
+            held = _open(folder)
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
@@ -47,9 +51,54 @@ def clear_stale(parent: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    held = os.open(folder, os.O_RDONLY)
+    held = _open(folder)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
     finally:
         os.close(held)
+
+
+def _open(folder: Path) -> int:
+    """A file to lock: network file systems lock none that is open for reading only, nor folders."""
+    return os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[bool]:
+    """Hold a lock while this process does a thing that no other may do at the same time.
+
+    Args:
+        file: The lock's file; its folder is made. It goes at the end.
+
+    Yields:
+        Whether it is held; False where another process holds it.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    held = -1
+    while held < 0:
+        held = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            yield False
+            return
+        if not _is_still(file, held):  # its holder removed it between the two calls
+            os.close(held)
+            held = -1
+    try:
+        yield True
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _is_still(file: Path, held: int) -> bool:
+    try:
+        return os.path.samestat(file.stat(), os.fstat(held))
+    except FileNotFoundError:
+        return False

@@ -56,7 +56,7 @@ def play(runner: Runner, cancelled: Callable[[], bool]) -> int:
         try:
             ended = _follow(process, events, cancelled)
         finally:
-            _end(process)
+            _end(process, lambda _chunk: None)
         events.close()
     return process.returncode if not ended else CANCELLED
 
@@ -65,32 +65,47 @@ def _follow(
     process: subprocess.Popen[bytes], events: OutputEventFilter, cancelled: Callable[[], bool]
 ) -> bool:
     """Hand on what the process prints until it is gone; whether it was ended."""
-    assert process.stdout is not None  # noqa: S101 asked for as a pipe
-    pipe = process.stdout.fileno()
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     ended = False
+
+    def take(chunk: bytes) -> None:
+        events.write(decoder.decode(chunk))
+
     while True:
         gone = process.poll() is not None  # asked before reading: its last words are read then
-        ready, _, _ = select.select([pipe], [], [], 0 if gone else LOOK_SECONDS)
-        chunk = os.read(pipe, _CHUNK) if ready else b""
-        events.write(decoder.decode(chunk))
-        if ready and not chunk and not gone:
+        chunk = _read(process, 0 if gone else LOOK_SECONDS)
+        take(chunk or b"")
+        if chunk == b"" and not gone:
             process.wait()
         if gone and not chunk:
             return ended
         if not ended and cancelled():
             ended = True
-            _end(process)
+            _end(process, take)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process, if it is not gone: Ansible takes its workers along on SIGTERM."""
+def _read(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
+    """What the process has printed; None if nothing within the time, b"" after its last words."""
+    assert process.stdout is not None  # noqa: S101 asked for as a pipe
+    pipe = process.stdout.fileno()
+    ready, _, _ = select.select([pipe], [], [], seconds)
+    return os.read(pipe, _CHUNK) if ready else None
+
+
+def _end(process: subprocess.Popen[bytes], take: Callable[[bytes], None]) -> None:
+    """End the process, if it is not gone: Ansible takes its workers along on SIGTERM.
+
+    What it prints meanwhile is read: a process that waits for room in its pipe ends no workers.
+    """
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + END_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS / 4)
+        chunk = _read(process, LOOK_SECONDS / 4)
+        if chunk == b"":
+            time.sleep(LOOK_SECONDS / 4)
+        take(chunk or b"")
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pyswiftops import private
 from pyswiftops.errors import BadInputError, Finding, ProvisionError, RunConflictError
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.specs.fleet import Fleet
@@ -173,31 +172,28 @@ def alone(fleet: Fleet) -> Iterator[None]:
 
     Raises:
         RunConflictError: another process holds it.
+        BadInputError: the fleet's folder cannot be written.
     """
-    state = Path(fleet.state_folder.root)
-    try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as problem:
-        raise BadInputError(
-            Finding(
-                "a folder for the fleet's key that can be written",
-                str(problem),
-                str(state),
-                "name another with state: in the fleet file",
+    lock = Path(fleet.state_folder.root, "lock")
+    with ExitStack() as stack:
+        try:
+            held = stack.enter_context(private.alone(lock))
+        except OSError as problem:
+            raise BadInputError(
+                Finding(
+                    "a folder for the fleet's key that can be written",
+                    str(problem),
+                    str(lock.parent),
+                    "name another with state: in the fleet file",
+                )
+            ) from None
+        if not held:
+            raise RunConflictError(
+                Finding(
+                    "one swiftops up or down of a fleet at a time",
+                    "another process is at it",
+                    f"fleet {fleet.name}, {lock}",
+                    "wait until it has ended, then run this again",
+                )
             )
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError:
-        raise RunConflictError(
-            Finding(
-                "one swiftops up or down of a fleet at a time",
-                "another process is at it",
-                f"fleet {fleet.name}, {state / 'lock'}",
-                "wait until it has ended, then run this again",
-            )
-        ) from None
-    finally:
-        os.close(lock)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyswiftops import private
 from pyswiftops.client import ALIVE, Client
 from pyswiftops.errors import Finding, RunConflictError, RunStoppedError, StageFailedError
 from pyswiftops.events import Event, EventKind
@@ -161,10 +162,22 @@ class Stageplay:
 
     def run(self, *, keep: bool) -> Rehearsal:
         """Both passes and the forecast; scratch folders go at the end unless ``keep``."""
+        with private.alone(self._folder.lock) as held:
+            if not held:
+                raise RunConflictError(
+                    Finding(
+                        f"one rehearsal of {self._spec.name!r} at a time",
+                        "another process that rehearses it",
+                        str(self._folder.root),
+                        "wait for it, or end it",
+                    )
+                )
+            return self._run(keep=keep)
+
+    def _run(self, *, keep: bool) -> Rehearsal:
         begin = time.monotonic()
         short = rehearsal_spec(self._spec, self._fleet.line)
         plan = self._clients[0].plan(self._fleet, short)  # bad input ends here, nothing changed
-        self._alone()
         self.clear()
         result = Rehearsal()
         try:
@@ -223,17 +236,6 @@ class Stageplay:
         result = self._nodes.play("room", variables)
         _succeeded(result)
         self._rooms[when] = result.data("room")
-
-    def _alone(self) -> None:
-        if any(run.driven for client in self._clients for run in client.list_runs()):
-            raise RunConflictError(
-                Finding(
-                    f"one rehearsal of {self._spec.name!r} at a time",
-                    "another process that rehearses it",
-                    str(self._folder.root),
-                    "wait for it, or end it",
-                )
-            )
 
     def clear(self) -> None:
         """End what a rehearsal of this run started, and remove its scratch folders."""

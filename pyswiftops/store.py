@@ -14,7 +14,7 @@ from threading import Lock
 from typing import IO, Any
 
 from pyswiftops.errors import Finding, RunConflictError, RunNotFoundError
-from pyswiftops.events import RUN_ENDED, Event
+from pyswiftops.events import Event
 from pyswiftops.migrations import VERSION, migrate
 from pyswiftops.paths import RunFolder
 from pyswiftops.planner.plan import Plan
@@ -53,8 +53,11 @@ class RunStore:
         Raises:
             RunConflictError: the id belongs to a run with another plan.
         """
-        if self.folder.state.exists():
-            if self.load()["digest"] != plan.digest:
+        self.folder.root.mkdir(parents=True, exist_ok=True)
+        with self._changing():  # two that begin at the same instant make it once
+            if not self.folder.state.exists():
+                self._write(plan)
+            elif self.load()["digest"] != plan.digest:
                 raise RunConflictError(
                     Finding(
                         f"run id {plan.run_id!r} for this plan only",
@@ -63,8 +66,8 @@ class RunStore:
                         "choose another id (--run-id), or remove that folder",
                     )
                 )
-            return
-        self.folder.root.mkdir(parents=True, exist_ok=True)
+
+    def _write(self, plan: Plan) -> None:
         write_json(self.folder.plan, plan.to_dict())
         self.folder.fleet.write_text(plan.fleet.to_yaml(), encoding="utf-8")
         write_json(
@@ -157,13 +160,12 @@ class RunStore:
         """The run's events from the first on.
 
         Args:
-            follow: Go on until the run has ended and no controller drives it.
+            follow: Go on until no controller drives the run.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
         self.load()
-        last: Event | None = None
         rest = ""
         self.folder.events.touch()
         with self.folder.events.open(encoding="utf-8", errors="replace") as file:
@@ -175,10 +177,8 @@ class RunStore:
                         continue
                     event, rest = _event(rest), ""
                     if event is not None:
-                        last = event
                         yield event
-                over = last is not None and last.kind in RUN_ENDED
-                if not follow or not driven or over:
+                if not follow or not driven:
                     return
                 time.sleep(FOLLOW_SECONDS)
 

@@ -125,11 +125,12 @@ def needs(commands: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted({word["late"] for word in words if isinstance(word, Mapping)})
 
 
-def first_failure(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def first_failure(results: Mapping[str, Mapping[str, Any]], otherwise: str = "") -> dict[str, str]:
     """Which node failed first, and why: its own failure, not one it shares.
 
     Args:
         results: node -> what the module ``job`` returned last.
+        otherwise: What failed where no node's job did: a task beside it.
 
     Returns:
         ``node`` and ``detail``: the reason, the last log lines, the log's path.
@@ -145,7 +146,7 @@ def first_failure(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         return reason.get("kind") in SECONDARY, float(item[1].get("ended_at") or 0)
 
     if not failed:
-        return {"node": "", "detail": "no node reports a failure"}
+        return {"node": "", "detail": otherwise or "no node reports a failure"}
     node, result = min(failed, key=order)
     reason = result.get("reason") or {}
     why = reason.get("detail") or result.get("msg") or f"job {result.get('state')}"

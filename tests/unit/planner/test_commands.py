@@ -94,3 +94,8 @@ def test_the_first_failure_is_the_one_that_is_nobody_elses() -> None:
     failure = commands.first_failure(results)
     assert failure["node"] == "node-2"
     assert failure["detail"] == "ended by signal 9\none\ntwo\nlog on node-2: /log"
+
+
+def test_where_no_job_failed_the_task_that_did_is_told() -> None:
+    told = commands.first_failure({"node-1": {"state": "running"}}, "Values known only now: no log")
+    assert told == {"node": "", "detail": "Values known only now: no log"}

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pyswiftops import process as process_module
 from pyswiftops.errors import RunConflictError
 from pyswiftops.paths import RunFolder
 from pyswiftops.private import clear_stale, private_folder
@@ -144,7 +145,7 @@ def test_a_killed_controller_takes_ansible_and_its_tasks_along(tmp_path: Path) -
     controller = subprocess.Popen(script(DRIVER, tmp_path))
     try:
         wait_for(lambda: len(sleepers(f"sleep {number}")) > 1)
-        (hidden,) = store.folder.private.iterdir()
+        (hidden,) = store.folder.private.glob("*/")
         assert "a-secret" in (hidden / "variables.json").read_text(encoding="utf-8")
         assert hidden.stat().st_mode & 0o777 == 0o700
         with pytest.raises(RunConflictError, match=f"process {controller.pid}"), store.driving():
@@ -155,7 +156,7 @@ def test_a_killed_controller_takes_ansible_and_its_tasks_along(tmp_path: Path) -
     # nobody drives the run any more, and yet all of it ends
     wait_for(lambda: not sleepers(number) and not sleepers(str(tmp_path)))
     with store.driving():
-        assert not list(store.folder.private.iterdir())
+        assert not list(store.folder.private.glob("*/"))
 
 
 @pytest.mark.slow
@@ -173,7 +174,7 @@ def test_a_cancelled_playbook_ends_with_its_tasks(tmp_path: Path) -> None:
     )
     assert not result.ok
     wait_for(lambda: not sleepers(f"sleep {number}"))
-    assert not list((tmp_path / "private").iterdir())
+    assert not list((tmp_path / "private").glob("*/"))
 
 
 def test_private_folders_go_with_their_owner(tmp_path: Path) -> None:
@@ -186,3 +187,31 @@ def test_private_folders_go_with_their_owner(tmp_path: Path) -> None:
         assert mine.is_dir()
         assert not stale.exists()
     assert not mine.exists()
+
+
+def test_one_that_prints_much_while_it_is_ended_is_not_killed(tmp_path: Path) -> None:
+    """It would wait for room in its pipe for ever, and leave its workers behind."""
+    script = tmp_path / "loud.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import signal, sys, time
+            def told(*_):
+                print("x" * 1_000_000, flush=True)
+                open({str(tmp_path / "ended")!r}, "w").close()
+                sys.exit(3)
+            signal.signal(signal.SIGTERM, told)
+            print("ready", flush=True)
+            time.sleep(60)
+            """
+        ),
+        encoding="utf-8",
+    )
+    read = bytearray()
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process_module._end(process, read.extend)
+        assert process.returncode == 3
+    assert (tmp_path / "ended").exists()
+    assert len(read) > 900_000

@@ -6,6 +6,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pyswiftops.errors import RunConflictError, RunNotFoundError
+from pyswiftops.events import Event, EventKind
 from pyswiftops.paths import RunFolder
 from pyswiftops.planner.plan import Plan, make_plan
 from pyswiftops.specs.fleet import Fleet
@@ -190,3 +192,40 @@ def test_two_who_change_the_state_at_once_lose_nothing(store: RunStore) -> None:
 )
 def test_a_run_is_as_its_stages(stages: list[str], expected: StageState) -> None:
     assert run_state(StageState(stage) for stage in stages) is expected
+
+
+def test_two_that_begin_a_run_at_the_same_instant_do_not_overwrite_each_other(
+    tmp_path: Path,
+) -> None:
+    for attempt in range(20):
+        folder = RunFolder(tmp_path / str(attempt), "r")
+        plans = [plan(1), plan(2)]
+        start = threading.Barrier(2)
+
+        def begin(made: Plan, folder: RunFolder = folder, start: threading.Barrier = start) -> bool:
+            start.wait()
+            try:
+                RunStore(folder).create(made)
+            except RunConflictError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(begin, plans))
+        assert sorted(made) == [False, True]
+        winner = plans[made.index(True)]
+        assert RunStore(folder).load()["digest"] == winner.digest
+        assert RunStore(folder).plan().digest == winner.digest
+
+
+def test_who_follows_a_run_that_begins_again_waits_for_its_new_events(store: RunStore) -> None:
+    """The lock is taken a moment before the first event is written."""
+    store.record(Event(EventKind.RUN_FINISHED, "", 1.0))
+    seen: list[Event] = []
+    with store.driving(["data"]):
+        follower = threading.Thread(target=lambda: seen.extend(store.events(follow=True)))
+        follower.start()
+        time.sleep(0.5)
+        store.record(Event(EventKind.RUN_STARTED, "", 0.0))
+    follower.join(30)
+    assert [event.kind for event in seen] == [EventKind.RUN_FINISHED, EventKind.RUN_STARTED]
