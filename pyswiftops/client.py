@@ -63,7 +63,7 @@ class Client:
         self, runs: str | Path = "runs", on_output: Callable[[str], None] | None = None
     ) -> None:
         self.runs = Path(runs).resolve()
-        self._on_output = on_output
+        self.on_output = on_output
 
     def plan(self, fleet: Fleet, spec: RunSpec, run_id: str | None = None) -> Plan:
         """Check everything that can be known before a run, and render every command.
@@ -83,7 +83,7 @@ class Client:
         joining = RunFolder(self.runs, run_id).state.exists()
         fixed = isinstance(spec.deploy.port, int) and not joining
         ports = [spec.deploy.port] if fixed else []
-        nodes_asked = Nodes(fleet, self._on_output)
+        nodes_asked = Nodes(fleet, self.on_output)
         files = {"swiftops_plan_file": plan.to_dict()}
         result = nodes_asked.play("validate", {"inputs_ports": ports}, files)
         inputs = [item.data for item in result.results if item.action == "inputs"]
@@ -134,7 +134,7 @@ class Client:
                 store,
                 on_event,
                 again=again,
-                on_output=self._on_output,
+                on_output=self.on_output,
                 cancelled=cancelled,
             )
             try:
@@ -362,7 +362,7 @@ class Client:
             raise BadInputError(
                 Finding("a command", "none", "argv", "for instance: swiftops exec -- nvidia-smi")
             )
-        return Nodes(fleet, self._on_output).execute(words)
+        return Nodes(fleet, self.on_output).execute(words)
 
     def logs(
         self,
@@ -422,7 +422,7 @@ class Client:
         """The nodes of a run that is there."""
         store = self._store(run_id)
         store.load()
-        return Nodes(Fleet.load(store.folder.fleet), self._on_output)
+        return Nodes(Fleet.load(store.folder.fleet), self.on_output)
 
     def _look_at_runs(self) -> list[Finding]:
         """Whether the runs folder can be written."""

@@ -155,8 +155,11 @@ class Stageplay:
         self._spec, self._on_event = spec, on_event
         self._folder = RehearsalFolder(client.runs, spec.name)
         self._fleet = scratch_fleet(fleet, spec.name)
-        self._nodes = Nodes(self._fleet)
-        self._clients = (Client(self._folder.first), Client(self._folder.resumed))
+        self._nodes = Nodes(self._fleet, client.on_output)
+        self._clients = (
+            Client(self._folder.first, client.on_output),
+            Client(self._folder.resumed, client.on_output),
+        )
         self._events: tuple[list[Event], list[Event]] = ([], [])
         self._rooms: dict[str, dict[str, Mapping[str, Any]]] = {}
 

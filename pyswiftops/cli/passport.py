@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 
 from pyswiftops import passport as passports
 from pyswiftops.cli import options as opt
+from pyswiftops.doctor import examine
 from pyswiftops.errors import EXIT_FAILED
 from pyswiftops.passport import bundle, evidence
 from pyswiftops.paths import RunFolder
@@ -78,6 +80,8 @@ def report(
     RunStore(folder).load()
     fleet = Fleet.load(folder.fleet)
     texts, missing = evidence.gather(fleet, run_id, lines)
+    checks = [asdict(check) for check in examine()]
+    texts = {**texts, "doctor.json": json.dumps(checks, indent=1, ensure_ascii=False) + "\n"}
     hosts = [socket.gethostname(), socket.getfqdn()]
     hosts += [name for node in fleet.nodes for name in (node.name, node.address) if name]
     redactor = Redactor(hosts, [getpass.getuser(), fleet.ssh.user])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
-from pyswiftops.client import Client
 from pyswiftops.events import Event
 from pyswiftops.rehearsal import Rehearsal, rehearse
 from pyswiftops.specs.fleet import Fleet
@@ -21,29 +19,26 @@ WORDS = {True: "[green]ok[/green]", False: "[red]fails[/red]", None: "[yellow]op
 
 
 def rehearse_command(
-    fleet: Annotated[Path, typer.Option("--inventory", "-i", help="The fleet file.")] = Path(
-        "fleet.yml"
-    ),
-    run: Annotated[Path, typer.Option("--run", "-r", help="The run file.")] = Path("run.yml"),
-    runs: Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")] = Path(
-        "runs"
-    ),
+    fleet: opt.FleetFile = opt.FLEET,
+    run: opt.RunFile = opt.RUN,
+    runs: opt.Runs = opt.RUNS,
     *,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the scratch folders and the server.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for machines.")] = False,
+    as_json: opt.AsJson = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Run two steps of the real thing in scratch folders; say what would fail hours later."""
     result = rehearse(
-        Client(runs),
+        opt.client(runs, verbose=verbose),
         Fleet.load(fleet),
         RunSpec.load(run),
         keep=keep,
         on_event=_nothing if as_json else show.print_event,
     )
     if as_json:
-        typer.echo(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
+        opt.emit(result.to_dict())
     else:
         show.out.print(_steps(result))
         show.out.print(_outlook(result))

@@ -35,16 +35,18 @@ def demo(
         bool, typer.Option("--keep", help="Leave the server, and the containers, running.")
     ] = False,
     as_json: opt.AsJson = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Fine-tune a real 135M model on two nodes of this machine, serve it, ask it."""
     options = DemoOptions(name, author, folder, device, tuner, nodes, keep, runtime, wheelhouse)
+    output = opt.ansible_output if verbose else None
     if as_json:
-        result = run_demo(options, lambda event: opt.emit_line(event.to_dict()))
+        result = run_demo(options, lambda event: opt.emit_line(event.to_dict()), output)
         answers = {"before": result.before, "after": result.after}
         places = dict(show.places(result))
         opt.emit_line({"run_id": result.run.run_id, "answers": answers, "places": places})
         return
-    result = run_demo(options, show.print_event)
+    result = run_demo(options, show.print_event, output)
     show.out.print(show.stage_table(result.run.stages))
     show.out.print(show.answer_table(result.before, result.after))
     for what, where in show.places(result):

@@ -249,12 +249,17 @@ class DemoResult:
     url: str
 
 
-def run_demo(options: DemoOptions, on_event: Callable[[Event], None]) -> DemoResult:
+def run_demo(
+    options: DemoOptions,
+    on_event: Callable[[Event], None],
+    on_output: Callable[[str], None] | None = None,
+) -> DemoResult:
     """Prepare, plan, apply; stop and take down at the end unless ``options.keep``.
 
     Args:
         options: What to learn, and where.
         on_event: Called for every event.
+        on_output: Called with what ansible-playbook itself prints.
 
     Raises:
         BadInputError: an option cannot be used.
@@ -265,21 +270,22 @@ def run_demo(options: DemoOptions, on_event: Callable[[Event], None]) -> DemoRes
         files, fleet, spec = prepare(options)
         if options.runtime == "local":
             clear(files)
+    client = Client(files.runs, on_output)
     if options.runtime == "local":
-        return _train_and_ask(options, files, fleet, spec, on_event)
+        return _train_and_ask(options, client, (files, fleet, spec), on_event)
     with _told("wheelhouse", f"packages -> {options.packages}", on_event):
         make_wheelhouse(options.packages, line=fleet.line)
     with _told("up", "this machine -> nodes", on_event):
-        provision.up(fleet)
+        provision.up(fleet, on_output=on_output)
     try:
         if (files.runs / RUN_ID).exists():
-            Client(files.runs).stop(RUN_ID)
-            Client(files.runs).remove(RUN_ID)
-        return _train_and_ask(options, files, fleet, spec, on_event)
+            client.stop(RUN_ID)
+            client.remove(RUN_ID)
+        return _train_and_ask(options, client, (files, fleet, spec), on_event)
     finally:
         if not options.keep:
             with _told("down", "nodes -> nothing", on_event):
-                provision.down(fleet, data=True, force=True)
+                provision.down(fleet, data=True, force=True, on_output=on_output)
 
 
 @contextmanager
@@ -294,12 +300,11 @@ def _told(stage: str, what: str, on_event: Callable[[Event], None]) -> Iterator[
 
 def _train_and_ask(
     options: DemoOptions,
-    files: DemoFiles,
-    fleet: Fleet,
-    spec: RunSpec,
+    client: Client,
+    prepared: tuple[DemoFiles, Fleet, RunSpec],
     on_event: Callable[[Event], None],
 ) -> DemoResult:
-    client = Client(files.runs)
+    files, fleet, spec = prepared
     result = client.apply(client.plan(fleet, spec), on_event=on_event)
     argv = next(iter(result.stages["deploy"]["result"]["argv"].values()))
     url = f"http://{spec.deploy.host}:{argv[argv.index('--port') + 1]}/v1"

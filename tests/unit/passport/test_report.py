@@ -101,6 +101,8 @@ def test_the_command_asks_the_nodes_and_never_overwrites(tmp_path: Path, run: Ru
     assert done.stdout.splitlines()[-1] == str(path)
     assert "passport.html" in done.stdout
     assert "run.json" in unpacked(path)
+    checks = json.loads(unpacked(path)["doctor.json"])
+    assert {"name", "verdict", "found"} <= set(checks[0])
     again = CliRunner().invoke(app, arguments)
     assert isinstance(again.exception, BadInputError)
     none = CliRunner().invoke(app, ["report", "none", "--runs", str(run.folder.runs)])
