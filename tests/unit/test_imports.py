@@ -12,7 +12,7 @@ LAYERS = (
     ("paths", "content", "explain", "tokens", "redact"),
     ("matrix",),
     ("forecast", "wheelhouse"),
-    ("stages", "planner", "data", "checkpoint"),
+    ("stages", "planner", "data", "checkpoint", "settings"),
     ("guard", "private", "leftovers"),
     ("process",),
     ("runner", "store"),
