@@ -12,7 +12,7 @@ KEEP   ?=
 
 export NAME AUTHOR FOLDER # through the environment, so that quotes in a name stay as they are
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long lint docs contract bench clean
+.PHONY: help demo demo-fleet test test-fleet test-fast test-long lint docs contract bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -31,8 +31,15 @@ $(VENV)/.dev: $(VENV)/.local
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[local,dev,docs]'
 	touch $@
 
+$(VENV)/.fleet: $(VENV)/.local
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[local,fleet]'
+	touch $@
+
 demo: $(VENV)/.local ## Fine-tune a real model on two logical nodes, serve it, ask it: NAME= AUTHOR= KEEP=1 FOLDER=
 	$(BIN)/swiftops demo --name "$$NAME" --author "$$AUTHOR" --folder "$$FOLDER" $(if $(filter-out 0,$(KEEP)),--keep)
+
+demo-fleet: $(VENV)/.fleet ## The same on two containers of this machine, over SSH; takes them down again
+	$(BIN)/swiftops demo --runtime container --name "$$NAME" --author "$$AUTHOR" --folder "$(if $(filter file,$(origin FOLDER)),demo-fleet,$$FOLDER)" $(if $(filter-out 0,$(KEEP)),--keep)
 
 test-fast: $(VENV)/.dev ## Tests of under a minute
 	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not slow" tests/unit tests/golden tests/corpus
@@ -43,6 +50,9 @@ test: test-fast lint docs ## All tests that need neither Docker nor GPU, fast on
 
 test-long: $(VENV)/.dev ## Tests of many minutes: rehearsal, resumed losses, mixture of experts, packing, killed controllers
 	$(BIN)/python -m pytest -m "long and not fleet" tests/pipeline
+
+test-fleet: $(VENV)/.dev ## Tests on containers of this machine, with sshd; root, and Docker, which is installed if missing
+	$(BIN)/python -m pytest -m "fleet and not long" tests/fleet
 
 lint: $(VENV)/.dev ## ruff, mypy, ansible-lint
 	$(BIN)/ruff check
@@ -62,4 +72,4 @@ bench: $(VENV)/.dev ## Run a benchmark: NAME=pipeline_overhead
 	$(BIN)/python -m "bench.$$NAME"
 
 clean: ## Remove what the demo and the tests wrote; the virtual environment stays
-	rm -rf build dist demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist demo demo-fleet .mypy_cache .pytest_cache .ruff_cache
