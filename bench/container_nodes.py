@@ -1,4 +1,4 @@
-"""Throwaway nodes for benches and tests: containers with sshd and Python, each with its own address.
+"""Throwaway nodes for benches and tests: containers with sshd, each with its own address.
 
 Needs Docker and root. Where no image of the name is there, debootstrap makes a Debian.
 """
@@ -161,7 +161,7 @@ def container_nodes(
     """Start nodes; take everything of them away at the end."""
     image()
     remove(fleet)
-    folder = Path(tempfile.mkdtemp(prefix="swiftops-n-", dir="/tmp"))  # noqa: S108 short for sockets
+    folder = Path(tempfile.mkdtemp(prefix="swiftops-n-", dir="/tmp"))
     try:
         document = {
             "plugin": "pyswiftops.fleet.fleet",
