@@ -28,7 +28,7 @@ $(VENV)/.local: pyproject.toml hatch_build.py
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.local
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[local,dev,docs]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[local,fleet,dev,docs]'
 	touch $@
 
 $(VENV)/.fleet: $(VENV)/.local

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+_FIELD = re.compile(r"^([A-Za-z-]+):((?:.*)(?:\n[ \t].*)*)", re.MULTILINE)
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -32,7 +33,9 @@ def without_login(text: str) -> str:
 
 def codename(path: Path = Path("/etc/os-release")) -> str:
     """The release's name ("bookworm"), or "" where the host does not say."""
-    found = re.search(r"^VERSION_CODENAME=\"?([a-z]+)", path.read_text(encoding="utf-8"), re.M)
+    found = re.search(
+        r"^VERSION_CODENAME=\"?([a-z]+)", path.read_text(encoding="utf-8"), re.MULTILINE
+    )
     return found.group(1) if found else ""
 
 
@@ -50,7 +53,7 @@ def _lines(text: str) -> list[Source]:
     found = []
     for line in text.splitlines():
         words = re.sub(r"\[[^]]*\]", " ", line.partition("#")[0]).split()
-        if len(words) > 2 and words[0] == "deb":
+        if words[:1] == ["deb"] and words[2:]:
             found.append(Source(words[1], words[2], tuple(words[3:])))
     return found
 
@@ -61,7 +64,9 @@ def _stanzas(text: str) -> list[Source]:
     for stanza in re.split(r"\n\s*\n", bare):
         fields = {
             key.lower(): value.split()
-            for key, value in re.findall(r"^([A-Za-z-]+):((?:.*)(?:\n[ \t].*)*)", stanza, re.M)
+            for key, value in re.findall(
+                r"^([A-Za-z-]+):((?:.*)(?:\n[ \t].*)*)", stanza, re.MULTILINE
+            )
         }
         if fields.get("enabled", ["yes"])[0].lower() in ("no", "false", "0"):
             continue

@@ -77,7 +77,6 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pyswiftops.fleet.plugins.module_utils.apt_sources import (
     Source,
     codename,
@@ -88,7 +87,7 @@ from ansible_collections.pyswiftops.fleet.plugins.module_utils.apt_sources impor
 LABEL = "swiftops.base"
 
 
-class Problem(Exception):
+class BaseError(Exception):
     """Something that keeps the image from being made, as expected, found, where, remedy."""
 
 
@@ -99,7 +98,7 @@ def choose(sources: list[Source], suite: str, mirror: str | None) -> tuple[str, 
         return mirror, ours
     main = [item for item in ours if item.suite == suite and "main" in item.components]
     if not main:
-        raise Problem(
+        raise BaseError(
             f"expected: an apt source of {suite} with the component main; found: none; "
             "where: /etc/apt; remedy: set image_bootstrap_mirror"
         )
@@ -111,20 +110,27 @@ def run(argv: list[str], **options: object) -> str:
     try:
         done = subprocess.run(argv, check=False, capture_output=True, text=True, **options)
     except FileNotFoundError:
-        raise Problem(
+        raise BaseError(
             f"expected: the program {argv[0]}; found: none; where: this host; "
             f"remedy: install {argv[0]}"
         ) from None
     if done.returncode:
         last = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-8:])
-        raise Problem(f"{argv[0]} ended with {done.returncode}: {last}")
+        raise BaseError(f"{argv[0]} ended with {done.returncode}: {last}")
     return done.stdout.strip()
 
 
 def image_with(definition: str) -> str:
-    """The id of an image that carries the definition, or ""."""
+    """The id of a base that carries the definition, or "".
+
+    Images that were built on a base inherit its label; a base itself has one layer.
+    """
     argv = ["docker", "image", "ls", "--no-trunc", "--quiet"]
-    return run([*argv, "--filter", f"label={LABEL}={definition}"]).partition("\n")[0]
+    found = run([*argv, "--filter", f"label={LABEL}={definition}"]).split()
+    if not found:
+        return ""
+    told = run(["docker", "image", "inspect", "--format={{.Id}} {{len .RootFS.Layers}}", *found])
+    return next((line.split()[0] for line in told.splitlines() if line.endswith(" 1")), "")
 
 
 def image_of(tag: str) -> str:
@@ -153,7 +159,7 @@ def make(module: AnsibleModule, mirror: str, suite: str, lines: list[str], label
         ) as tar:
             run(["docker", "import", *changes, "-", options["tag"]], stdin=tar.stdout)
         if tar.returncode:
-            raise Problem(f"tar ended with {tar.returncode}")
+            raise BaseError(f"tar ended with {tar.returncode}")
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -166,7 +172,7 @@ def main() -> None:
             "suite": {"type": "str"},
             "mirror": {"type": "str"},
             "packages": {"type": "list", "elements": "str", "default": ["ca-certificates"]},
-            "folder": {"type": "path", "default": "/var/tmp"},
+            "folder": {"type": "path", "default": "/var/tmp"},  # noqa: S108 mkdtemp makes it private
         },
         supports_check_mode=True,
     )
@@ -193,7 +199,7 @@ def main() -> None:
             sources=lines,
             made=not there,
         )
-    except Problem as problem:
+    except BaseError as problem:
         module.fail_json(msg=str(problem))
 
 

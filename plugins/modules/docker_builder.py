@@ -34,6 +34,7 @@ client:
 
 import os
 import subprocess
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -61,7 +62,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    clients = [os.path.join(folder, "docker") for folder in folders]
+    clients = [str(Path(folder, "docker")) for folder in folders]
     clients = [path for path in clients if os.access(path, os.X_OK)]
     for client in clients:
         if can_build(client):
