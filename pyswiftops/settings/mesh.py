@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,6 +28,7 @@ class Peer:
         user: Who logs in.
         alias: What its host key is pinned under.
         slots: Training ranks that it runs.
+        training: Where its ranks are found, if that is another address.
         key: The controller's private key for it, where one is named.
         options: How the controller's ssh reaches it besides, as NAME=value.
     """
@@ -37,6 +39,7 @@ class Peer:
     user: str
     alias: str
     slots: int
+    training: str = ""
     key: str | None = None
     options: tuple[str, ...] = ()
 
@@ -56,6 +59,7 @@ def _peer(name: str, known: Mapping[str, Any]) -> Peer:
     texts = {
         "name": name,
         "ansible_host": str(known.get("ansible_host") or known.get("swiftops_address") or name),
+        "swiftops_address": str(known.get("swiftops_address") or known.get("ansible_host") or name),
         "ansible_user": str(known.get("ansible_user") or "root"),
         "swiftops_fleet_name": str(fleet),
     }
@@ -77,6 +81,7 @@ def _peer(name: str, known: Mapping[str, Any]) -> Peer:
         user=texts["ansible_user"],
         alias=f"swiftops-{fleet}-{name}",
         slots=int(known.get("swiftops_ranks") or 1),
+        training=texts["swiftops_address"],
         key=str(key) if key else None,
         options=tuple(_options(str(known.get("ansible_ssh_args") or ""))),
     )
@@ -97,14 +102,10 @@ def ssh_config(nodes: Sequence[Mapping[str, Any]], key: str, known_hosts: str) -
         key: The private key, where the file is read.
         known_hosts: The pinned host keys, where the file is read.
     """
-    names = " ".join(node["name"] for node in nodes)
-    own = [
-        f"Host {node['name']}\n"
-        f"  HostName {node['address']}\n"
-        f"  Port {node['port']}\n"
-        f"  User {node['user']}\n"
-        f"  HostKeyAlias {node['alias']}\n"
-        for node in nodes
+    by_address = _by_address(nodes)
+    names = " ".join([*(node["name"] for node in nodes), *by_address])
+    own = [f"Host {node['name']}\n  HostName {node['address']}\n{_own(node)}" for node in nodes] + [
+        f"Host {address}\n{_own(node)}" for address, node in by_address.items()
     ]
     common = (
         f"Host {names}\n"
@@ -118,6 +119,21 @@ def ssh_config(nodes: Sequence[Mapping[str, Any]], key: str, known_hosts: str) -
         "  ServerAliveInterval 15\n"
     )
     return f"{_HEAD}{''.join(own)}{common}"
+
+
+def _own(node: Mapping[str, Any]) -> str:
+    return f"  Port {node['port']}\n  User {node['user']}\n  HostKeyAlias {node['alias']}\n"
+
+
+def _by_address(nodes: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Address -> node, of those that one node has for itself: copies name nodes so."""
+    count: Counter[str] = Counter()
+    found: dict[str, Mapping[str, Any]] = {}
+    for node in nodes:
+        for address in {node["address"], node["training"]} - {node["name"], ""}:
+            count[address] += 1
+            found[address] = node
+    return {address: node for address, node in sorted(found.items()) if count[address] == 1}
 
 
 def controller_config(nodes: Sequence[Mapping[str, Any]]) -> str:

@@ -93,6 +93,25 @@ def test_ssh_reads_the_files_as_they_are_meant(tmp_path: Path) -> None:
         } <= set(said)
 
 
+def test_a_node_is_known_by_its_addresses_too_unless_another_shares_them(tmp_path: Path) -> None:
+    """Copies between nodes name the training address."""
+    variables = fleet_vars(tmp_path, 2)
+    variables["node-2"]["swiftops_address"] = "10.9.0.2"
+
+    def asked(name: str) -> list[str]:
+        nodes = mesh.peers(variables, variables)
+        (tmp_path / "config").write_text(mesh.ssh_config(nodes, "/k", "/h"), encoding="utf-8")
+        argv = ["ssh", "-F", str(tmp_path / "config"), "-G", name]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
+
+    for address in ("10.9.0.2", "10.8.0.11"):
+        said = asked(address)
+        assert {f"hostname {address}", "hostkeyalias swiftops-lab-node-2", "port 2333"} <= set(said)
+        assert "identityfile /k" in said
+    variables["node-1"]["swiftops_address"] = "10.9.0.2"
+    assert "hostkeyalias swiftops-lab-node-2" not in asked("10.9.0.2")
+
+
 def test_a_way_through_a_host_is_kept(tmp_path: Path) -> None:
     hosts = [{"name": "host-1", "address": "192.0.2.1"}]
     variables = fleet_vars(tmp_path, 1, hosts=hosts)
