@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -18,11 +19,12 @@ from typing import Any
 
 import yaml
 
+from pyswiftops.content import collections_path
 from pyswiftops.settings import pins
 from pyswiftops.specs.fleet import Fleet
 
 IMAGE = "swiftops-bench-node:1"
-PACKAGES = "openssh-server,python3,pdsh,genders,procps"
+PACKAGES = "openssh-server,python3,pdsh,genders,procps,sudo"
 SSHD_CONFIG = """\
 Port 2333
 HostKey /etc/swiftops/ssh_host_ed25519_key
@@ -79,12 +81,10 @@ class Nodes:
 
     def environment(self) -> dict[str, str]:
         """For ansible-playbook."""
-        collections = run("swiftops", "collections-path") if shutil.which("swiftops") else ""
-        sockets = self.folder / "cp"
         return {
             **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": os.environ.get("ANSIBLE_COLLECTIONS_PATH") or collections,
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
+            "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "cp"),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_LOCALHOST_WARNING": "0",
         }
@@ -122,15 +122,21 @@ def start(nodes: Nodes) -> None:
         words += ["--hostname", node.name, "--network", name, "--ip", str(fleet.address(node))]
         words += ["-v", f"{own}:/etc/swiftops", IMAGE, "sh", "-c", START]
         run("docker", "run", "-d", *words)
-    end = time.monotonic() + 60
     for node in fleet.nodes:
-        while subprocess.run(
-            ["bash", "-c", f"echo > /dev/tcp/{fleet.address(node)}/2333"],
-            check=False,
-            capture_output=True,
-        ).returncode:
-            assert time.monotonic() < end, f"{node.name} does not listen"
+        await_port(str(fleet.address(node)))
+
+
+def await_port(address: str, port: int = 2333) -> None:
+    """Wait until something listens."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=5).close()
+        except OSError:
+            assert time.monotonic() < end, f"nothing listens at {address}:{port}"
             time.sleep(0.1)
+        else:
+            return
 
 
 def seed(nodes: Nodes, name: str, own: Path) -> None:

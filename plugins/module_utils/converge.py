@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 
-from .listening import listeners, listens, program_of, sockets
+from .listening import is_here, listeners, listens, program_of, sockets
 from .resources import SHOWN, RefusedError, Resource, run
 
 
@@ -72,14 +72,29 @@ def look(check: dict) -> None:
             raise RefusedError(expected, f"{code}: {found}", check["id"], check["remedy"])
         return
     end = time.monotonic() + check.get("seconds", 10)
-    while not listens(check["address"], check["port"]):
+    while not (listens(check["address"], check["port"]) and _is_its(check)):
         if time.monotonic() > end:
             there = sorted({port for _, port, _ in sockets()})
-            place = f"{check['address']}:{check['port']}"
-            raise RefusedError(
-                f"a listener at {place}", f"ports {there}", check["id"], check["remedy"]
+            expected = (
+                f"{check.get('program') or 'a listener'} at {check['address']}:{check['port']}"
             )
+            raise RefusedError(expected, f"ports {there}", check["id"], check["remedy"])
         time.sleep(0.05)
+
+
+def _is_its(check: dict) -> bool:
+    """Whether the port is held by the program that the check names."""
+    return not check.get("program") or bool(listeners(check["program"], [check["port"]]))
+
+
+def may_listen(need: dict) -> None:
+    """Refuse an address that is not this machine's, and a port that another program holds."""
+    place = f"{need['address']}:{need['port']}"
+    if not is_here(need["address"]):
+        raise RefusedError("an address of this node", need["address"], need["id"], need["remedy"])
+    if listens(need["address"], need["port"]) and not listeners(need["program"], [need["port"]]):
+        found = f"a program other than {need['program']} at {place}"
+        raise RefusedError("a free port", found, need["id"], need["remedy"])
 
 
 class Pending:
@@ -118,13 +133,16 @@ def converge(request: dict) -> dict:
     """Bring a node to what the request says; return what was found and done.
 
     Args:
-        request: ``resources``, ``reactions``, ``checks``, ``pending`` (a file), ``check_mode``.
+        request: ``needs``, ``resources``, ``reactions``, ``checks``, ``pending`` (a file),
+            ``check_mode``.
     """
     check = bool(request.get("check_mode"))
     reactions = request.get("reactions") or []
     pending, coming = Pending(request.get("pending")), set()
     answer = {"changed": False, "resources": [], "applied": [], "reactions": [], "diff": []}
     try:
+        for need in request.get("needs") or []:
+            may_listen(need)
         for given in request["resources"]:
             after = [item["id"] for item in reactions if given["id"] in item["after"]]
             resource = Resource(
@@ -149,9 +167,8 @@ def converge(request: dict) -> dict:
             look(item)
     except (RefusedError, OSError) as problem:
         applied = ", ".join(answer["applied"]) or "nothing"
-        done = len(answer["resources"])
-        at = request["resources"][done]["id"] if done < len(request["resources"]) else ""
-        place = f" at {at}" if at and isinstance(problem, OSError) else ""
+        left = request["resources"][len(answer["resources"]) :]
+        place = f" at {left[0]['id']}" if left and isinstance(problem, OSError) else ""
         answer.update(failed=True, msg=f"{problem}{place}; applied before: {applied}")
     return answer
 

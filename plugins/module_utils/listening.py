@@ -39,6 +39,17 @@ def listens(address: str, port: int) -> bool:
     return any(at in {address, "0.0.0.0", "::"} and on == port for at, on, _ in sockets())  # noqa: S104 compared, not bound
 
 
+def is_here(address: str) -> bool:
+    """Whether a program on this machine may listen at the address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
 def listeners(program: str, ports: list[int]) -> list[int]:
     """Processes of that name that hold a listening socket on one of the ports."""
     wanted = {f"socket:[{inode}]" for _, port, inode in sockets() if port in ports}

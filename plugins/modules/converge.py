@@ -18,6 +18,33 @@ description:
 author:
   - The pyswiftops developers
 options:
+  needs:
+    description: Where a program is to listen; looked at before anything changes. The address must
+      be the node's, and the port free or the program's own.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      id:
+        description: Its name in the answer.
+        type: str
+        required: true
+      address:
+        description: An IP address.
+        type: str
+        required: true
+      port:
+        description: A TCP port.
+        type: int
+        required: true
+      program:
+        description: Name of the process that may listen there already.
+        type: str
+        required: true
+      remedy:
+        description: What a user can do.
+        type: str
+        required: true
   resources:
     description: What must be on the node, in this order.
     type: list
@@ -147,6 +174,9 @@ options:
         description: At this address, or at all.
         type: str
         default: 0.0.0.0
+      program:
+        description: Name of the process that listens there.
+        type: str
       seconds:
         description: How long to wait for it.
         type: int
@@ -209,6 +239,13 @@ reactions:
   elements: dict
 """
 
+NEED = {
+    "id": {"type": "str", "required": True},
+    "address": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    "program": {"type": "str", "required": True},
+    "remedy": {"type": "str", "required": True},
+}
 RESOURCE = {
     "id": {"type": "str", "required": True},
     "type": {
@@ -246,10 +283,12 @@ CHECK = {
     "output": {"type": "list", "elements": "raw"},
     "port": {"type": "int"},
     "address": {"type": "str", "default": "0.0.0.0"},  # noqa: S104 compared, not bound
+    "program": {"type": "str"},
     "seconds": {"type": "int", "default": 10},
     "remedy": {"type": "str", "required": True},
 }
 ARGUMENTS = {
+    "needs": {"type": "list", "elements": "dict", "default": [], "options": NEED},
     "resources": {
         "type": "list",
         "elements": "dict",

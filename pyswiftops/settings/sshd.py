@@ -86,16 +86,17 @@ def sshd_effective(settings: Mapping[str, Any]) -> list[str | list[str]]:
 
 
 def sshd_listeners(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Checks of the module converge: each address is listened on."""
-    addresses = settings["listen"] or ["0.0.0.0"]  # noqa: S104 compared, not bound
+    """Where the module converge is to find a listener, and to look first whether one may be."""
     return [
         {
             "id": f"sshd.listens.{address}",
             "address": address,
             "port": settings["port"],
-            "remedy": f"is another program at port {settings['port']}? ss -lntp on the node tells",
+            "program": "sshd",
+            "remedy": "give an address of the node in sshd_listen_addresses and a free port in "
+            "sshd_port; ss -lntp on the node tells who listens",
         }
-        for address in addresses
+        for address in settings["listen"] or ["0.0.0.0"]  # noqa: S104 compared, not bound
     ]
 
 

@@ -274,6 +274,20 @@ def test_a_port_is_listened_on_or_not() -> None:
         assert listening.listeners("no-such-program", [port]) == []
 
 
+def test_where_nothing_could_listen_nothing_is_changed(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        program = Path("/proc/self/comm").read_text(encoding="utf-8").strip()
+        need = {"id": "n", "address": "127.0.0.1", "port": port, "program": program, "remedy": "r"}
+        assert "failed" not in apply(needs=[need])
+        other = {**need, "program": "no-such"}
+        answer = apply(file(tmp_path / "f", "x"), needs=[other])
+        assert f"a program other than no-such at 127.0.0.1:{port}" in answer["msg"]
+        away = {**need, "address": "192.0.2.7"}
+        assert "expected: an address of this node" in apply(needs=[away])["msg"]
+        assert not (tmp_path / "f").exists()
+
+
 def test_a_signal_without_its_process_says_what_to_do() -> None:
     reaction = {
         "id": "reload",
