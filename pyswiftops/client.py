@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pyswiftops import leftovers, notify, passport
+from pyswiftops import joblogs, leftovers, notify, passport
 from pyswiftops.errors import (
     BadInputError,
     Finding,
@@ -26,12 +26,12 @@ from pyswiftops.pipeline import Pipeline
 from pyswiftops.planner.commands import check
 from pyswiftops.planner.plan import Plan, make_plan
 from pyswiftops.results import (
+    ALIVE,
     CommandResult,
     JobStatus,
     LogLine,
     RunResult,
     RunSummary,
-    all_answered,
     job_status,
 )
 from pyswiftops.runner import ModuleResult
@@ -45,10 +45,8 @@ from pyswiftops.tokens import hub_tokens
 
 ALL_STAGES = tuple(CATALOG)
 ALL_JOBS = tuple(job for stage in CATALOG.values() for job in stage.jobs)
-ALIVE = frozenset({"starting", "running"})
 STOP_SECONDS = 120.0
 LOOK_SECONDS = 0.2
-FOLLOW_SECONDS = 1.0
 
 
 class Client:
@@ -370,7 +368,8 @@ class Client:
         *,
         jobs: Iterable[str] = ALL_JOBS,
         node: str | None = None,
-        tail: int = 50,
+        tail: int | None = 50,
+        since: float | None = None,
         follow: bool = False,
     ) -> Iterator[LogLine]:
         """Lines of a run's job logs, merged over the nodes.
@@ -379,7 +378,9 @@ class Client:
             run_id: The run's id.
             jobs: Which jobs.
             node: Only this node's.
-            tail: How many last lines of each log; all of them where ``follow`` is set.
+            tail: How many last lines of each log; all of them where it is None, or ``follow`` set.
+            since: Only lines that came after, in seconds since the epoch by the nodes' clocks;
+                of earlier lines those of a few seconds may come too.
             follow: Go on with new lines until all jobs have ended and no controller drives
                 the run.
 
@@ -388,32 +389,11 @@ class Client:
             BadInputError: there is no such node.
             StageFailedError: a node did not answer; lines of the others came before.
         """
-        chosen, nodes, store = tuple(jobs), self._nodes(run_id), self._store(run_id)
-        wanted = nodes.chosen(node)
-        if not follow:
-            answers = self.status(run_id, tail=tail, jobs=chosen)
-            for status in answers:
-                if status.node in wanted:
-                    yield from (LogLine(status.node, status.job, text) for text in status.tail)
-            all_answered(answers, wanted)
-            return
-        known = {f"{name}/{job}": 0 for name in nodes.names for job in chosen}
-        while True:
-            driven = store.driven()  # asked first: what the controller starts now is seen below
-            more = False
-            answers = []
-            for item in nodes.jobs(run_id, chosen, log_from=known):
-                status = job_status(item)
-                answers.append(status)
-                lines = item.data.get("log_lines") or ()
-                known[f"{item.node}/{status.job}"] = int(item.data.get("log_next") or 0)
-                more = more or bool(lines) or status.state in ALIVE
-                if item.node in wanted:
-                    yield from (LogLine(item.node, status.job, str(text)) for text in lines)
-            all_answered(answers, wanted)
-            if not more and not driven:
-                return
-            time.sleep(FOLLOW_SECONDS)
+        source = joblogs.Source(self._nodes(run_id), run_id, tuple(jobs), node, since)
+        if follow or tail is None:
+            driven = self._store(run_id).driven if follow else None
+            return joblogs.all_lines(source, driven)
+        return joblogs.last_lines(source, tail)
 
     def _store(self, run_id: str) -> RunStore:
         return RunStore(RunFolder(self.runs, check_run_id(run_id)))

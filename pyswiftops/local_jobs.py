@@ -35,6 +35,7 @@ def read(
     *,
     tail: int = 0,
     log_from: Mapping[str, int] | None = None,
+    log_since: float | None = None,
 ) -> list[ModuleResult]:
     """What the playbook ``status`` would return of a local fleet.
 
@@ -44,13 +45,14 @@ def read(
         jobs: Which jobs.
         tail: Last log lines to bring along.
         log_from: ``<node>/<job>`` -> bytes of that log which are known already.
+        log_since: Of the logs only what came after, in seconds since the epoch.
     """
     job_view, known = _job_view(), log_from or {}
     results = []
     for node in fleet.nodes:
         paths = NodePaths(fleet.node_root(node), run_id)
         for job in jobs:
-            wanted = job_view.Wanted(tail, None, known.get(f"{node.name}/{job}"))
+            wanted = job_view.Wanted(tail, None, known.get(f"{node.name}/{job}"), log_since)
             data = job_view.read(paths.job(job), wanted)
             results.append(ModuleResult("job", f"State of {job}", node.name, data, failed=False))
     return results

@@ -88,6 +88,7 @@ class Nodes:
         *,
         tail: int = 0,
         log_from: Mapping[str, int] | None = None,
+        log_since: float | None = None,
     ) -> list[ModuleResult]:
         """How a run's jobs stand, as the module ``job`` tells it.
 
@@ -96,14 +97,18 @@ class Nodes:
             jobs: Which jobs.
             tail: Last log lines to bring along.
             log_from: ``<node>/<job>`` -> bytes of that log which are known already.
+            log_since: Of the logs only what came after, in seconds since the epoch.
         """
         if self._fleet.runtime is Runtime.LOCAL:
-            return local_jobs.read(self._fleet, run_id, list(jobs), tail=tail, log_from=log_from)
+            return local_jobs.read(
+                self._fleet, run_id, list(jobs), tail=tail, log_from=log_from, log_since=log_since
+            )
         variables = {
             "swiftops_run_id": run_id,
             "swiftops_jobs": list(jobs),
             "swiftops_tail": tail,
             "swiftops_log_from": dict(log_from or {}),
+            **({} if log_since is None else {"swiftops_log_since": log_since}),
         }
         result = self.play("status", variables)
         return [item for item in result.results if item.action == "job"]

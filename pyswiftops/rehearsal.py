@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyswiftops import private
-from pyswiftops.client import ALIVE, Client
+from pyswiftops.client import Client
 from pyswiftops.errors import Finding, RunConflictError, RunStoppedError, StageFailedError
 from pyswiftops.events import Event, EventKind
 from pyswiftops.forecast import (
@@ -27,6 +27,7 @@ from pyswiftops.forecast import (
 from pyswiftops.nodes import Nodes
 from pyswiftops.paths import RehearsalFolder, scratch_root
 from pyswiftops.planner.plan import Plan
+from pyswiftops.results import ALIVE
 from pyswiftops.runner import PlaybookResult
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import Resume, RunSpec

@@ -10,6 +10,7 @@ from typing import Any
 from pyswiftops.errors import StageFailedError
 from pyswiftops.runner import ModuleResult
 
+ALIVE = frozenset({"starting", "running"})
 SILENT = frozenset({"unreachable", "unknown"})
 
 

@@ -401,10 +401,11 @@ def perform(params: Mapping[str, Any], *, check: bool = False) -> Answer:
     """
     directory = str(params["directory"])
     _absolute("directory", directory)
-    for name in ("tail", "log_from", "wait"):
-        if (params.get(name) or 0) < 0:
+    for name in ("tail", "log_from", "log_since", "wait"):
+        if not 0 <= (params.get(name) or 0) < float("inf"):
             raise JobError(f"{name}: expected 0 or more, found {params[name]}")
-    wanted = Wanted(int(params["tail"]), params["progress_file"], params.get("log_from"))
+    log_from, log_since = params.get("log_from"), params.get("log_since")
+    wanted = Wanted(int(params["tail"]), params["progress_file"], log_from, log_since)
     if params["state"] == "started":
         return start(request_of(params), wanted, check=check)
     if params["state"] == "stopped":

@@ -108,6 +108,7 @@ class JobFolder:
         self.request = self.path / "request.json"
         self.state = self.path / "state.json"
         self.log = self.path / "log"
+        self.log_times = self.path / "log.times"
         self.supervisor_log = self.path / "supervisor.log"
         self.program = self.path / "supervisor.pyz"
         self.stacks = self.path / "stacks"

@@ -53,11 +53,13 @@ class Wanted(NamedTuple):
         progress_file: The path of a logging.jsonl, or None.
         log_from: Bytes of the log that are known already, to get whole lines after them;
             None for no lines.
+        log_since: Of the log only what came after, in seconds since the epoch; None for all of it.
     """
 
     tail: int = 0
     progress_file: str | None = None
     log_from: int | None = None
+    log_since: float | None = None
 
 
 def look(folder: JobFolder) -> View:
@@ -101,13 +103,15 @@ def survivors(recorded: dict[str, Any] | None) -> set[Identity]:
 
 def answer(folder: JobFolder, view: View, wanted: Wanted) -> Answer:
     """Return what the module tells of a job."""
-    recorded = view.recorded
+    recorded, start = view.recorded, 0
+    if wanted.log_since is not None:
+        start = job_log.offset_at(folder.log, folder.log_times, wanted.log_since)
     told: Answer = {
         "changed": False,
         "state": view.state.value,
         "directory": str(folder.path),
         "log": str(folder.log),
-        "log_tail": job_log.tail(folder.log, wanted.tail),
+        "log_tail": job_log.tail(folder.log, wanted.tail, start),
         "progress": None,
         "pid": None,
         "supervisor_pid": None,
@@ -121,8 +125,10 @@ def answer(folder: JobFolder, view: View, wanted: Wanted) -> Answer:
     told.update(joined=[], segments_removed=[], notes=[])
     if wanted.log_from is not None:
         ended = view.state.terminal or view.state is State.ABSENT
-        lines, told["log_next"] = job_log.after(folder.log, wanted.log_from, ended=ended)
+        known = max(wanted.log_from, start)
+        lines, told["log_next"] = job_log.after(folder.log, known, ended=ended)
         told["log_lines"] = lines
+        told["log_more"] = bool(lines) and job_log.more(folder.log, known)
     if wanted.progress_file is not None:
         told["progress"] = progress.latest(wanted.progress_file)
     if recorded is None:

@@ -20,7 +20,17 @@ import sys
 import time
 from typing import Any
 
-from . import alerts, hang, hang_report, isolation, launch, process_tree, shared_memory, usage
+from . import (
+    alerts,
+    hang,
+    hang_report,
+    isolation,
+    job_log,
+    launch,
+    process_tree,
+    shared_memory,
+    usage,
+)
 from .heartbeat import Fate, Peer, Settings
 from .job_state import JobFolder, Kind, Reason, State, of_exit, of_kind, read_json, write_json
 
@@ -56,6 +66,7 @@ class Supervisor:
             float(request["hang_timeout"]), request["progress_file"], hang.Rule.of(watch)
         )
         self._alerts = alerts.Watch(watch, request["progress_file"], request["node"])
+        self._log_times = job_log.Times(folder.log, folder.log_times)
         self._usage = usage.Meter(self._path(), request["env"].get("CUDA_VISIBLE_DEVICES"))
         self._written: dict[str, Any] = {}
         self._status: dict[str, Any] = {
@@ -249,6 +260,7 @@ class Supervisor:
         if not now and clock - self._sampled_at < SAMPLE_SECONDS:
             return None
         self._sampled_at = clock
+        self._log_times.note()
         living = sorted(self._living())
         pids = [process.pid for process in living]
         if now or clock - self._segments_at >= SEGMENT_SECONDS:
@@ -280,6 +292,7 @@ class Supervisor:
         done = process_tree.end_tree(
             self._living, float(self._request["stop_grace"]), between=self._reap
         )
+        self._log_times.note(now=True)
         removed = shared_memory.remove_unused(self._segments)
         if self._fate is not None:
             self._fate.announce(state, reason)

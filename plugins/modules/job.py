@@ -169,6 +169,9 @@ options:
       - Bytes of the log that are known already. The whole lines after them come as C(log_lines),
         at most 1 MiB at once, and C(log_next) is what to ask with next.
     type: int
+  log_since:
+    description: Of the log only what came after, in seconds since the epoch by the node's clock.
+    type: float
   fail:
     description: For C(read) and C(finished), fail where the job has failed or is lost.
     type: bool
@@ -275,6 +278,10 @@ log_next:
   description: The O(log_from) to go on with.
   returned: where O(log_from) is given
   type: int
+log_more:
+  description: Whether the log holds more than what came at once.
+  returned: where O(log_from) is given
+  type: bool
 log_tail:
   description: Its last lines, as many as O(tail) says.
   returned: always
@@ -407,6 +414,7 @@ def arguments() -> dict[str, dict[str, object]]:
         "progress_file": {"type": "path"},
         "tail": {"type": "int", "default": 0},
         "log_from": {"type": "int"},
+        "log_since": {"type": "float"},
         "fail": {"type": "bool", "default": False},
     }
 

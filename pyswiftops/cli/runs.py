@@ -11,6 +11,7 @@ import typer
 
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
+from pyswiftops.cli.since import moment
 from pyswiftops.client import ALL_JOBS, Client
 from pyswiftops.errors import EXIT_FAILED, BadInputError, Finding
 from pyswiftops.events import RUN_ENDED, Event, EventKind
@@ -21,6 +22,8 @@ from pyswiftops.results import RunResult
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages.catalog import select
+
+LAST_LINES = 50
 
 
 def _listener(*, as_json: bool) -> Callable[[Event], None]:
@@ -210,8 +213,13 @@ def logs(
     runs: opt.Runs = opt.RUNS,
     stage: Annotated[str | None, typer.Option(help="Only jobs whose names begin so.")] = None,
     node: Annotated[str | None, typer.Option(help="Only this node.")] = None,
-    tail: Annotated[int, typer.Option(min=1, help="Lines of each log.")] = 50,
     *,
+    tail: Annotated[
+        int | None, typer.Option(min=1, help="Lines of each log; 50, or with --since all.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only lines after this: 10m (ago), or 2026-07-01T12:30.")
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="All lines, and new ones until the jobs end.")
     ] = False,
@@ -228,8 +236,16 @@ def logs(
                 "name one, or its beginning",
             )
         )
-    client = opt.client(runs)
-    for line in client.logs(run_id, jobs=jobs, node=node, tail=tail, follow=follow):
+    after = None if since is None else moment(since, "--since")
+    lines = opt.client(runs).logs(
+        run_id,
+        jobs=jobs,
+        node=node,
+        tail=LAST_LINES if tail is None and since is None else tail,
+        since=after,
+        follow=follow,
+    )
+    for line in lines:
         if as_json:
             opt.emit_line(asdict(line))
         else:

@@ -61,6 +61,7 @@ def look(client: Client) -> None:
     assert_type(client.status("one", tail=5, jobs=["train"]), list[JobStatus])
     for line in client.logs("one", node="node-1", follow=True):
         assert_type(line, LogLine)
+    assert_type(list(client.logs("one", tail=None, since=1.5)), list[LogLine])
     for event in client.events("one", follow=True):
         assert_type(event, Event)
 

@@ -92,6 +92,27 @@ def test_logs_are_followed_until_the_jobs_end(place: Place) -> None:
     assert [(line.node, line.text) for line in last] == [("node-2", "line 3")]
 
 
+def test_logs_since_a_time_leave_earlier_lines_out(place: Place, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    wait = f"while not pathlib.Path({str(go)!r}).exists():\n    time.sleep(0.05)\n"
+    talk = f"print('old', flush=True)\n{wait}print('new')\nprint('last')"
+    place.job("node-1", "train", f"import pathlib, time\n{talk}")
+    notes = Path(place.paths("node-1").job("train"), "log.times")
+    while not notes.exists() or not notes.read_text():
+        time.sleep(0.05)
+    since = time.time()
+    asked = {"jobs": ["train"], "since": since}
+    assert list(place.client.logs("r", tail=None, **asked)) == []
+    go.touch()
+    for follow, tail in ((True, None), (False, None), (False, 5)):
+        lines = place.client.logs("r", tail=tail, follow=follow, **asked)
+        assert [line.text for line in lines] == ["new", "last"]
+    whole = place.client.logs("r", jobs=["train"], tail=None)
+    assert [line.text for line in whole] == ["old", "new", "last"]
+    (one,) = place.client.logs("r", tail=1, **asked)
+    assert one.text == "last"
+
+
 def test_a_node_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound, and not listened on: refused at once
@@ -141,12 +162,13 @@ def test_local_nodes_answer_without_ansible_what_the_playbook_says(place: Place)
     jobs = ["train", "deploy"]
     while nodes.jobs("r", jobs)[0].data["state"] != "failed":
         time.sleep(0.05)
-    quick = nodes.jobs("r", jobs, tail=5, log_from={"node-1/train": 0})
+    quick = nodes.jobs("r", jobs, tail=5, log_from={"node-1/train": 0}, log_since=1.0)
     variables = {
         "swiftops_run_id": "r",
         "swiftops_jobs": jobs,
         "swiftops_tail": 5,
         "swiftops_log_from": {"node-1/train": 0},
+        "swiftops_log_since": 1.0,
     }
     played = [item for item in nodes.play("status", variables).results if item.action == "job"]
 
