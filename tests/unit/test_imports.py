@@ -20,7 +20,7 @@ LAYERS = (
     ("notify",),
     ("results", "recorded", "local_jobs"),
     ("pipeline", "nodes", "provision"),
-    ("passport",),
+    ("joblogs", "passport"),
     ("client", "doctor"),
     ("demo", "rehearsal"),
     ("cli",),
