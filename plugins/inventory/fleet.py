@@ -41,8 +41,18 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.context_objects import CLIArgs
 
+try:  # since ansible-core 2.19, text of an inventory plugin is no template unless it says so
+    from ansible.template import trust_as_template
+except ImportError:
+
+    def trust_as_template(value: str) -> str:
+        """As it was before: all text of an inventory may be a template."""
+        return value
+
+
 try:
     from pyswiftops.errors import BadInputError, FleetError
+    from pyswiftops.specs import connection
     from pyswiftops.specs.fleet import GROUP, HOSTS, PLUGIN, Fleet
     from pyswiftops.specs.reading import read_yaml
 except ImportError as problem:
@@ -85,7 +95,8 @@ class InventoryModule(BaseInventoryPlugin):
             for name, variables in machines.items():
                 inventory.add_host(name, group=group)
                 for key, value in variables.items():
-                    inventory.set_variable(name, key, value)
+                    ours = (key, value) in connection.passwords().items()
+                    inventory.set_variable(name, key, trust_as_template(value) if ours else value)
         _raise_forks(len(fleet.nodes))
 
 

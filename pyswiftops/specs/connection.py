@@ -57,7 +57,10 @@ class Ssh(Model):
         """
         if self.private_key:
             return []
-        return [f"IdentityFile={path}" for path in (*_OWN_KEYS, fleet_key)]
+        own = [
+            path for path in _OWN_KEYS if Path(path).expanduser().exists()
+        ]  # ssh warns of others
+        return [f"IdentityFile={path}" for path in (*own, fleet_key)]
 
     @property
     def key(self) -> str | None:

@@ -18,13 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 from bench.container_nodes import Nodes, await_port, container_nodes, run  # noqa: E402 path above
 
-pytestmark = [
-    pytest.mark.fleet,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(map(shutil.which, ("docker", "debootstrap", "ssh"))),
-        reason="needs root, Docker, debootstrap and ssh",
-    ),
-]
+pytestmark = pytest.mark.fleet
 PASSWORD = "Planted-Password-7"  # noqa: S105 it is planted
 TOKEN = "Planted-Token-8"  # noqa: S105 it is planted
 SSHD_T = ("/usr/sbin/sshd", "-T", "-f", "/etc/swiftops/sshd_config")
