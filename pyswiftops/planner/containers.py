@@ -33,8 +33,10 @@ def engine_settings(engine: Mapping[str, Any], device: str) -> dict[str, Any]:
     return found
 
 
-def engine_proxy(proxy: str, past: Sequence[str]) -> dict[str, str]:
-    """The environment of a daemon behind a proxy, and what goes past it."""
+def engine_proxy(proxy: str | None, past: Sequence[str]) -> dict[str, str]:
+    """The environment of a daemon behind a proxy, and what goes past it; empty without one."""
+    if not proxy:
+        return {}
     around = ",".join(["localhost", "127.0.0.1", "::1", *past])
     return {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": around}
 
