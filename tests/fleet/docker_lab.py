@@ -10,11 +10,11 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from pyswiftops.runner import PlaybookResult, run_playbook
@@ -109,12 +109,10 @@ def _wheel(folder: Path, name: str) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def small_wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_wheelhouse(folder: Path) -> Path:
     """A wheelhouse of two empty packages, so that an image of it is built quickly."""
-    folder = tmp_path_factory.mktemp("wheelhouse")
     packages = folder / "packages"
-    packages.mkdir()
+    packages.mkdir(parents=True)
     files = {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (_wheel(packages, "small"), _wheel(folder, "pyswiftops"))
@@ -125,12 +123,9 @@ def small_wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def docker_lab(small_wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Two containers' worth of a fleet file; nothing is made yet."""
-    if shutil.which("docker") is None or os.geteuid() != 0:
-        pytest.skip("needs Docker and root (apt install docker.io debootstrap)")
-    folder = tmp_path_factory.mktemp("lab")
+@contextmanager
+def small_lab(folder: Path) -> Iterator[Lab]:
+    """Two containers' worth of a fleet file; what is made of it is taken down at the end."""
     lab = Lab(folder, f"lab-{os.getpid()}", "172.30.71.0/24")
     lab.document = {
         "plugin": "pyswiftops.fleet.fleet",
@@ -139,7 +134,7 @@ def docker_lab(small_wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory)
         "device": "cpu",
         "state": str(folder / "state"),
         "container": {
-            "image": {"build": {"wheelhouse": str(small_wheelhouse)}},
+            "image": {"build": {"wheelhouse": str(small_wheelhouse(folder / "wheelhouse"))}},
             "network": {"subnet": lab.subnet},
             "shm_size": "64m",
             "mounts": {"models": str(folder / "models")},
@@ -147,5 +142,7 @@ def docker_lab(small_wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory)
         "hosts": [{"name": "host-1"}],
         "nodes": [{"name": "node-1"}, {"name": "node-2"}],
     }
-    yield lab
-    lab.play("teardown", variables={"teardown_data": True, "teardown_force": True})
+    try:
+        yield lab
+    finally:
+        lab.play("teardown", variables={"teardown_data": True, "teardown_force": True})

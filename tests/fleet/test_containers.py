@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from pyswiftops.runner import environment
 
-from .docker_lab import Lab, docker, docker_lab, inspected, small_wheelhouse
+from .docker_lab import Lab, docker, inspected, small_lab
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(900)]
 
@@ -24,10 +25,11 @@ HOST_KEY = "/etc/swiftops/ssh_host_ed25519_key.pub"
 
 
 @pytest.fixture(scope="module")
-def lab(docker_lab: Lab) -> Lab:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The fleet, made once; tests leave it as they found it."""
-    docker_lab.play("containers")
-    return docker_lab
+    with small_lab(tmp_path_factory.mktemp("lab")) as made:
+        made.play("containers")
+        yield made
 
 
 def key_of(lab: Lab, node: str) -> str:
