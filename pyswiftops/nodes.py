@@ -126,6 +126,25 @@ class Nodes:
         answers = [item for item in result.results if item.action == "job"]
         return [item for item in answers if item.data.get("changed")]
 
+    def pairs(self) -> dict[tuple[str, str], str]:
+        """(node, other node) -> "" if the one logs in to the other, else what ssh said."""
+        result = self.play("mesh", {})
+        answers = result.data("reach")
+        silent = {item.node: str(item.data.get("msg", "")) for item in result.failures}
+        found: dict[tuple[str, str], str] = {}
+        for node in self.names:
+            answer = answers.get(node, {})
+            failed = answer.get("failed_peers") or {}
+            for other in self.names:
+                if other == node:
+                    continue
+                if other in answer.get("reached", ()):
+                    found[node, other] = ""
+                else:
+                    said = failed.get(other) or silent.get(node) or "not tried"
+                    found[node, other] = str(said).strip()
+        return found
+
     def execute(self, argv: list[str]) -> list[CommandResult]:
         """Run a command on every node; one result a node, in rank order."""
         files = {"swiftops_argv_file": argv}

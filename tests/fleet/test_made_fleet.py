@@ -7,6 +7,7 @@ on one another's fleet; each leaves it as it found it, and the last takes it dow
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import time
@@ -98,6 +99,20 @@ def test_a_container_is_alive_after_a_restart(made: Made) -> None:
         time.sleep(1)
     assert made.on("node-1", "hostname") == "node-1"
     unchanged(made)
+
+
+def test_preflight_proves_every_ordered_pair_and_names_one_that_is_broken(made: Made) -> None:
+    said = swiftops("preflight", "--mesh", "-i", made.path)
+    assert said.stdout == "2 of 2 ordered pairs log in\n"
+    made.inside("node-1", "mv", "/etc/swiftops/mesh_key", "/etc/swiftops/kept")
+    try:
+        broken = swiftops("preflight", "--mesh", "-i", made.path, "--json", check=False)
+    finally:
+        made.inside("node-1", "mv", "/etc/swiftops/kept", "/etc/swiftops/mesh_key")
+    assert broken.returncode == 1
+    pairs = {(item["from"], item["to"]): item["error"] for item in json.loads(broken.stdout)}
+    assert "denied" in pairs["node-1", "node-2"]
+    assert pairs["node-2", "node-1"] == ""
 
 
 @contextlib.contextmanager
