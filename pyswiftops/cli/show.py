@@ -142,18 +142,27 @@ def status_table(jobs: Iterable[JobStatus]) -> Table:
 def places(result: DemoResult) -> list[tuple[str, str]]:
     """Where everything of a demo lies."""
     files = result.files
-    run_on_node = f"runs/{result.run.run_id}"
     found = [
         ("base model", str(files.model)),
         ("training rows", str(files.rows)),
         ("fleet, run file", f"{files.fleet}, {files.run}"),
-        ("checkpoint", str(result.run.stages["gather"]["result"]["checkpoint"])),
-        ("trained model", str(files.nodes / "node-1" / run_on_node / "export")),
-        ("logs on nodes", str(files.nodes / "<node>" / run_on_node / "jobs" / "<job>" / "log")),
-        ("run", str(result.run.folder / "run.json")),
     ]
+    if result.root:
+        run = f"{result.root}/runs/{result.run.run_id}"
+        found += [
+            ("checkpoint", str(result.run.stages["gather"]["result"]["checkpoint"])),
+            ("trained model", f"{run}/export"),
+            ("logs on nodes", f"{run}/jobs/<job>/log"),
+        ]
+    found.append(("run", str(result.run.folder / "run.json")))
     if result.url:
         found.append(("endpoint", f"{result.url} (stop it: {stop_command(result)})"))
+    if result.url and result.made:
+        program = Path(sys.executable).with_name("swiftops")
+        found += [
+            ("a node's shell", f"{program} shell node-1 -i {files.fleet}"),
+            ("to take it down", f"{program} down -i {files.fleet} --data"),
+        ]
     return found
 
 

@@ -239,7 +239,9 @@ class DemoResult:
         run: The run.
         before: The base model's answers.
         after: The trained and served model's answers.
-        url: Base URL of the endpoint, or "" once it is stopped.
+        url: Base URL of the endpoint on the first node, or "" once it is stopped.
+        root: The first node's own directory, or "" once it is taken down.
+        made: Whether the nodes are containers that were made for the demo.
     """
 
     files: DemoFiles
@@ -247,6 +249,8 @@ class DemoResult:
     before: list[dict[str, str]]
     after: list[dict[str, str]]
     url: str
+    root: str
+    made: bool
 
 
 def run_demo(
@@ -277,15 +281,14 @@ def run_demo(
         make_wheelhouse(options.packages, line=fleet.line)
     with _told("up", "this machine -> nodes", on_event):
         provision.up(fleet, on_output=on_output)
-    try:
-        if (files.runs / RUN_ID).exists():
-            client.stop(RUN_ID)
-            client.remove(RUN_ID)
-        return _train_and_ask(options, client, (files, fleet, spec), on_event)
-    finally:
-        if not options.keep:
-            with _told("down", "nodes -> nothing", on_event):
-                provision.down(fleet, data=True, force=True, on_output=on_output)
+    if (files.runs / RUN_ID).exists():
+        client.stop(RUN_ID)
+        client.remove(RUN_ID)
+    result = _train_and_ask(options, client, (files, fleet, spec), on_event)
+    if not options.keep:  # what failed stays, to be looked at
+        with _told("down", "nodes -> nothing", on_event):
+            provision.down(fleet, data=True, on_output=on_output)
+    return result
 
 
 @contextmanager
@@ -316,4 +319,6 @@ def _train_and_ask(
         before=result.stages["infer"]["result"]["answers"],
         after=result.stages["smoke"]["result"]["answers"],
         url=url if options.keep else "",
+        root=fleet.node_root(fleet.nodes[0]) if options.keep or not fleet.hosts else "",
+        made=bool(fleet.hosts),
     )
