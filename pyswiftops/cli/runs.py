@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -26,13 +27,14 @@ from pyswiftops.stages.catalog import select
 LAST_LINES = 50
 
 
-def _listener(*, as_json: bool) -> Callable[[Event], None]:
-    if as_json:
-        return lambda event: opt.emit_line(event.to_dict())
-    return show.print_event
+def _event_line(event: Event) -> None:
+    opt.emit_line(event.to_dict())
 
 
-def _finish(result: RunResult, *, as_json: bool) -> None:
+def _drive(client: Client, run_id: str, drive: Callable[..., RunResult], *, as_json: bool) -> None:
+    """Drive a run to its end, and say how it ended."""
+    opt.Current.folder = RunFolder(client.runs, run_id)
+    result = drive(on_event=_event_line if as_json else show.print_event)
     if as_json:
         data = {"run_id": result.run_id, "folder": result.folder, "stages": result.stages}
         opt.emit_line(data)
@@ -92,9 +94,8 @@ def run(
     stages = select(only or (), first, last)
     client = opt.client(runs, verbose=verbose)
     made = _plan(client, fleet, run, run_id)
-    opt.Current.folder = RunFolder(client.runs, made.run_id)
-    listener = _listener(as_json=as_json)
-    _finish(client.apply(made, stages=stages, again=again, on_event=listener), as_json=as_json)
+    drive = partial(client.apply, made, stages=stages, again=again)
+    _drive(client, made.run_id, drive, as_json=as_json)
 
 
 def resume(
@@ -106,13 +107,12 @@ def resume(
 ) -> None:
     """Go on with a run after its last finished stage, by the plan that it was made with."""
     client = opt.client(runs, verbose=verbose)
-    opt.Current.folder = RunFolder(client.runs, run_id)
-    _finish(client.resume(run_id, on_event=_listener(as_json=as_json)), as_json=as_json)
+    _drive(client, run_id, partial(client.resume, run_id), as_json=as_json)
 
 
 def attach(run_id: opt.Existing, runs: opt.Runs = opt.RUNS, *, as_json: opt.AsJson = False) -> None:
     """Print a run's events from the first on, until it ends; leaving does not stop it."""
-    listener, last = _listener(as_json=as_json), None
+    listener, last = (_event_line if as_json else show.print_event), None
     for event in opt.client(runs).events(run_id, follow=True):
         listener(event)
         last = event

@@ -1,6 +1,6 @@
 """What the stage playbooks ask of Python: commands of a job, bound values, the first failure.
 
-``plugins/filter/stages.py`` exposes these to Ansible, so that a playbook run by hand and one run
+``pyswiftops.filters`` exposes these to Ansible, so that a playbook run by hand and one run
 through the SDK use the same renderers.
 """
 

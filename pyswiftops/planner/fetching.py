@@ -1,4 +1,4 @@
-"""What the playbook of the stage fetch asks of Python; ``plugins/filter/fetch.py`` exposes it."""
+"""What the playbook of the stage fetch asks of Python; ``pyswiftops.filters`` exposes it."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ LAYERS = (
     ("matrix",),
     ("forecast", "wheelhouse"),
     ("stages", "planner", "data", "checkpoint", "settings"),
+    ("filters",),
     ("guard", "private", "leftovers"),
     ("process",),
     ("runner", "store"),

@@ -1,9 +1,10 @@
 # Copyright (c) The pyswiftops developers
 # Apache-2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
-"""Filters of the roles that settle nodes: thin imports of the Python package's pure text."""
+"""All filters: thin imports of ``pyswiftops.filters``, with Ansible's errors."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ from ansible.errors import AnsibleFilterError
 
 try:
     from pyswiftops.errors import BadInputError
-    from pyswiftops.settings import mesh, mirrors, sshd
+    from pyswiftops.filters import FILTERS
+    from pyswiftops.stages.command import UnboundValueError
 except ImportError as problem:
     MISSING: ImportError | None = problem
 else:
@@ -21,10 +23,11 @@ else:
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """Turn the package's errors into Ansible's, with the same sentence."""
 
+    @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except BadInputError as problem:
+        except (BadInputError, UnboundValueError) as problem:
             raise AnsibleFilterError(str(problem)) from problem
 
     return wrapper
@@ -38,26 +41,7 @@ class FilterModule:
         if MISSING is not None:
             raise AnsibleFilterError(
                 "expected the Python package pyswiftops beside ansible-core, found none "
-                f"({MISSING}); remedy: pip install pyswiftops"
+                f"({MISSING}); remedy: pip install pyswiftops (a collection alone holds no "
+                "renderers of training flags)"
             )
-        functions = (
-            mesh.genders,
-            mesh.hostfile,
-            mesh.mesh_changed,
-            mesh.peers,
-            mesh.read_keys,
-            mesh.ssh_config,
-            mesh.wcoll,
-            mirrors.apt_conf,
-            mirrors.apt_sources,
-            mirrors.git_config,
-            mirrors.git_credentials,
-            mirrors.netrc,
-            mirrors.pip_conf,
-            sshd.kept_environment,
-            sshd.sshd_config,
-            sshd.sshd_effective,
-            sshd.sshd_listeners,
-            sshd.sshd_passwords,
-        )
-        return {function.__name__: _checked(function) for function in functions}
+        return {name: _checked(function) for name, function in FILTERS.items()}

@@ -1,6 +1,4 @@
-# Copyright (c) The pyswiftops developers
-# Apache-2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
-"""Filters of the stage playbooks: thin imports of the Python package's pure renderers."""
+"""Filters of the stage playbooks."""
 
 from __future__ import annotations
 
@@ -8,30 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-
-try:
-    from pyswiftops.errors import BadInputError
-    from pyswiftops.paths import NodePaths, check_run_id
-    from pyswiftops.planner import commands, fetching
-    from pyswiftops.specs.run import Resume
-    from pyswiftops.stages.command import UnboundValueError
-except ImportError as problem:
-    MISSING: ImportError | None = problem
-else:
-    MISSING = None
-
-
-def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn the package's errors into Ansible's, with the same sentence."""
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except (BadInputError, UnboundValueError) as problem:
-            raise AnsibleFilterError(str(problem)) from problem
-
-    return wrapper
+from pyswiftops.paths import NodePaths, check_run_id
+from pyswiftops.planner import commands, fetching
+from pyswiftops.specs.run import Resume
 
 
 def _paths(root: str, run_id: str) -> NodePaths:
@@ -102,31 +79,20 @@ def resume_source(root: str, source: str) -> dict[str, str | None]:
     return {"folder": folder, "checkpoint": resume.checkpoint}
 
 
-class FilterModule:
-    """Filters under ``pyswiftops.fleet``."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Name -> filter."""
-        if MISSING is not None:
-            raise AnsibleFilterError(
-                "expected the Python package pyswiftops beside ansible-core, found none "
-                f"({MISSING}); remedy: pip install pyswiftops (a collection alone holds no "
-                "renderers of training flags)"
-            )
-        return {
-            "answers_path": _checked(answers_path),
-            "first_failure": _checked(commands.first_failure),
-            "flag_value": flag_value,
-            "job_directory": _checked(job_directory),
-            "job_peers": job_peers,
-            "job_requests": _checked(commands.job_requests),
-            "leases_path": _checked(leases_path),
-            "needs": commands.needs,
-            "pick": pick,
-            "pull_source": _checked(pull_source),
-            "resume_needs": _checked(commands.resume_needs),
-            "resume_source": resume_source,
-            "run_paths": _checked(run_paths),
-            "run_spec": _checked(run_spec),
-            "stage_commands": _checked(commands.stage_commands),
-        }
+FILTERS: dict[str, Callable[..., Any]] = {
+    "answers_path": answers_path,
+    "first_failure": commands.first_failure,
+    "flag_value": flag_value,
+    "job_directory": job_directory,
+    "job_peers": job_peers,
+    "job_requests": commands.job_requests,
+    "leases_path": leases_path,
+    "needs": commands.needs,
+    "pick": pick,
+    "pull_source": pull_source,
+    "resume_needs": commands.resume_needs,
+    "resume_source": resume_source,
+    "run_paths": run_paths,
+    "run_spec": run_spec,
+    "stage_commands": commands.stage_commands,
+}

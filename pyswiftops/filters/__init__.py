@@ -1,0 +1,15 @@
+"""What playbooks and roles ask of Python; ``plugins/filter/package.py`` exposes it to Ansible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pyswiftops.filters import containers, fetch, settings, stages
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    **containers.FILTERS,
+    **fetch.FILTERS,
+    **settings.FILTERS,
+    **stages.FILTERS,
+}

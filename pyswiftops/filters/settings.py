@@ -1,0 +1,30 @@
+"""Filters of the roles that settle nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pyswiftops.settings import mesh, mirrors, sshd
+
+FUNCTIONS: tuple[Callable[..., Any], ...] = (
+    mesh.genders,
+    mesh.hostfile,
+    mesh.mesh_changed,
+    mesh.peers,
+    mesh.read_keys,
+    mesh.ssh_config,
+    mesh.wcoll,
+    mirrors.apt_conf,
+    mirrors.apt_sources,
+    mirrors.git_config,
+    mirrors.git_credentials,
+    mirrors.netrc,
+    mirrors.pip_conf,
+    sshd.kept_environment,
+    sshd.sshd_config,
+    sshd.sshd_effective,
+    sshd.sshd_listeners,
+    sshd.sshd_passwords,
+)
+FILTERS = {function.__name__: function for function in FUNCTIONS}
