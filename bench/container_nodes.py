@@ -75,8 +75,10 @@ class Nodes:
         return run("docker", "exec", f"swiftops-{self.fleet.name}-{node}", *argv)
 
     def fresh(self) -> None:
-        """Take all containers away and start them as new ones, with the keys that they had."""
+        """Take all containers away and start new ones."""
         remove(self.fleet.name)
+        shutil.rmtree(self.folder / "etc")
+        (self.state / pins.KNOWN_HOSTS).unlink()
         start(self)
 
     def environment(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 from pyswiftops.settings import mesh, mirrors, sshd
 
 FUNCTIONS: tuple[Callable[..., Any], ...] = (
+    mesh.all_pinned,
     mesh.genders,
     mesh.hostfile,
     mesh.mesh_changed,

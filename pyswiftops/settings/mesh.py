@@ -188,6 +188,11 @@ def read_keys(
     return found
 
 
+def all_pinned(keys: Mapping[str, Any]) -> bool:
+    """Whether the answer of ``fleet_keys`` names no node without a pinned host key."""
+    return not keys["unpinned"]
+
+
 def mesh_changed(
     variables: Mapping[str, Mapping[str, Any]], names: Iterable[str], prove: str
 ) -> bool:
