@@ -32,6 +32,7 @@ AuthorizedKeysFile .ssh/authorized_keys /etc/swiftops/authorized_keys
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 300
+Subsystem sftp internal-sftp
 """
 START = "mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e -f /etc/swiftops/sshd_config"
 
