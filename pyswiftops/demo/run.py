@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pyswiftops import provision
 from pyswiftops.client import Client
 from pyswiftops.content import collection
 from pyswiftops.demo import dataset, model
-from pyswiftops.errors import BadInputError, Finding, FleetError
+from pyswiftops.errors import BadInputError, Finding, FleetError, StageFailedError
 from pyswiftops.events import Event, EventKind
 from pyswiftops.results import RunResult
 from pyswiftops.specs.fleet import Fleet, Node
@@ -279,10 +279,13 @@ def run_demo(
         return _train_and_ask(options, client, (files, fleet, spec), on_event)
     with _told("wheelhouse", f"packages -> {options.packages}", on_event):
         make_wheelhouse(options.packages, line=fleet.line)
+    earlier = (files.runs / RUN_ID / "run.json").exists()
+    if earlier:
+        with suppress(StageFailedError):  # its nodes may be gone
+            client.stop(RUN_ID)
     with _told("up", "this machine -> nodes", on_event):
         provision.up(fleet, on_output=on_output)
-    if (files.runs / RUN_ID).exists():
-        client.stop(RUN_ID)
+    if earlier:
         client.remove(RUN_ID)
     result = _train_and_ask(options, client, (files, fleet, spec), on_event)
     if not options.keep:  # what failed stays, to be looked at
