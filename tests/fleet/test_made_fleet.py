@@ -222,26 +222,19 @@ def test_no_key_is_in_a_command_a_log_or_what_docker_tells(made: Made) -> None:
 
 def test_what_was_made_goes_and_nothing_else(made: Made) -> None:
     image = docker("inspect", "--format", "{{.Image}}", made.container("node-1"))
-    docker(
-        "run",
-        "--detach",
-        "--name",
-        BYSTANDER,
-        "--label",
-        "swiftops.fleet=other",
-        image,
-        "sleep",
-        "600",
-    )
+    own = ["--name", BYSTANDER, "--label", "swiftops.fleet=other"]
+    docker("run", "--detach", *own, image, "sleep", "600")
     try:
         swiftops("down", "-i", made.path)
         assert not labelled("container", "demo")
         assert not labelled("network", "demo")
-        kept = labelled("volume", "demo")
-        assert sorted(kept) == [f"{made.container(node)}-data" for node in NODES]
+        # the node that was taken away keeps its own, too
+        kept = [f"{made.container(node)}-data" for node in (*NODES, "node-3")]
+        assert sorted(labelled("volume", "demo")) == kept
         swiftops("down", "-i", made.path, "--data")
         assert not labelled("volume", "demo")
         assert BYSTANDER in docker("ps", "--format", "{{.Names}}")
+        assert docker("images", "--quiet", "swiftops/demo")  # it uses the image
     finally:
         docker("rm", "--force", BYSTANDER)
     swiftops("down", "-i", made.path, "--data")  # also where nothing is left
