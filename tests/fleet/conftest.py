@@ -27,10 +27,10 @@ ENGINE = """
   post_tasks:
     - name: What the tests themselves start
       ansible.builtin.apt:
-        name: [debootstrap, genders, iptables, openssh-client, openssh-server, pdsh, rsync, sshpass]
+        name: [debootstrap, genders, iptables, openssh-client, openssh-server, pdsh, rsync, sshpass, zstd]
         install_recommends: false
 """
-PROGRAMS = ("docker", "debootstrap", "iptables", "pdsh", "rsync", "ssh-agent", "sshpass")
+PROGRAMS = ("docker", "debootstrap", "iptables", "pdsh", "rsync", "ssh-agent", "sshpass", "zstd")
 
 
 @pytest.fixture(scope="session", autouse=True)
