@@ -27,7 +27,10 @@ ENGINE = """
   post_tasks:
     - name: What the tests themselves start
       ansible.builtin.apt:
-        name: [debootstrap, genders, iptables, openssh-client, openssh-server, pdsh, rsync, sshpass, zstd]
+        name: [debootstrap, genders, iptables, openssh-client, openssh-server]
+    - name: And what they copy and log in with
+      ansible.builtin.apt:
+        name: [pdsh, rsync, sshpass, zstd]
         install_recommends: false
 """
 PROGRAMS = ("docker", "debootstrap", "iptables", "pdsh", "rsync", "ssh-agent", "sshpass", "zstd")
