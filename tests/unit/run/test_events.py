@@ -61,7 +61,8 @@ def test_following_ends_with_the_run(store: RunStore) -> None:
         reader.start()
         store.record(step(2))
         store.record(ENDED)
-        reader.join(30)
+    reader.join(30)
+    assert not reader.is_alive()
     assert [event.kind for event in seen] == [
         EventKind.PROGRESS,
         EventKind.PROGRESS,
