@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
 import time
@@ -16,6 +17,7 @@ from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.specs.fleet import Fleet
 
 TAIL = 8
+COLLECTION = ("community", "docker")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def up(
         ProvisionError: a machine failed or did not answer; the others are ready.
     """
     variables = (passwords or Passwords()).variables()
+    _check_collections(fleet)
     return _play("site", fleet, variables, on_phase=on_phase, on_output=on_output)
 
 
@@ -105,6 +108,7 @@ def down(
                 "nothing is to be taken down; a run's files go with: swiftops rm RUN",
             )
         )
+    _check_collections(fleet)
     variables = {
         **(passwords or Passwords()).variables(),
         "teardown_data": data,
@@ -115,6 +119,22 @@ def down(
     if data and state.is_dir():
         shutil.rmtree(state)
     return done
+
+
+def _check_collections(fleet: Fleet) -> None:
+    """Containers are made with community.docker, which is no part of ansible-core."""
+    found = importlib.util.find_spec("ansible_collections")
+    folders = list(found.submodule_search_locations or ()) if found else []
+    if not fleet.hosts or any(Path(folder, *COLLECTION).is_dir() for folder in folders):
+        return
+    raise BadInputError(
+        Finding(
+            f"the Ansible collection {'.'.join(COLLECTION)}",
+            "none beside this Python",
+            f"fleet {fleet.name}, which has hosts",
+            "pip install 'pyswiftops[fleet]'",
+        )
+    )
 
 
 def _play(

@@ -85,5 +85,22 @@ def test_a_state_folder_that_cannot_be_made_is_bad_input(tmp_path: Path) -> None
         provision.up(fleet)
 
 
+def test_a_fleet_with_hosts_needs_the_collection_for_containers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "runtime": "container",
+        "root": "/data/swiftops",
+        "hosts": [{"name": "host-1"}],
+        "container": {"image": {"build": {"wheelhouse": "w"}}},
+    }
+    fleet = Fleet.load(local(tmp_path, **changes))
+    monkeypatch.setattr(provision, "COLLECTION", ("community", "no_such"))
+    for verb in (provision.up, provision.down):
+        with pytest.raises(BadInputError, match=r"pip install 'pyswiftops\[fleet\]'"):
+            verb(fleet)
+    assert not (tmp_path / "state").exists()
+
+
 def test_passwords_are_not_shown() -> None:
     assert "hunter2" not in repr(provision.Passwords(login="hunter2", become="hunter2"))
