@@ -31,8 +31,8 @@ useradd --create-home --shell /bin/bash ops
 echo "ops:$1" | chpasswd
 echo "ops ALL=(ALL) ALL" > /etc/sudoers.d/ops
 mkdir -p /run/sshd /etc/swiftops
-ssh-keygen -q -t ed25519 -N "" -f /etc/swiftops/host_key
-printf '%s\\n' "Port 2333" "HostKey /etc/swiftops/host_key" "PermitRootLogin no" "$2" \\
+ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
+printf '%s\\n' "Port 2333" "HostKey /etc/ssh/ssh_host_ed25519_key" "PermitRootLogin no" "$2" \\
     "PasswordAuthentication $3" "AllowTcpForwarding $4" > /etc/swiftops/own_sshd_config
 exec /usr/sbin/sshd -D -e -f /etc/swiftops/own_sshd_config
 """
@@ -73,7 +73,7 @@ def bastion(tmp_path: Path) -> Iterator[Path]:
             words = ["--name", own, "--network", LABEL, "--ip", address, IMAGE]
             run(*start, *words, "sh", "-c", SETUP, "sh", PASSWORD, *keys)
             await_port(address)
-            host_key = run("docker", "exec", own, "cat", "/etc/swiftops/host_key.pub")
+            host_key = run("docker", "exec", own, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
             kind, value = host_key.split()[:2]
             with known.open("a", encoding="utf-8") as file:
                 file.write(f"[{address}]:2333 {kind} {value}\n")
