@@ -26,8 +26,9 @@ _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 def engine_settings(engine: Mapping[str, Any], device: str) -> dict[str, Any]:
     """What the engine's ``daemon.json`` has to hold; nothing where nothing is asked for."""
     found: dict[str, Any] = {}
-    if engine["registry_mirrors"]:
-        found["registry-mirrors"] = list(engine["registry_mirrors"])
+    for name in ("registry_mirrors", "insecure_registries"):
+        if engine[name]:
+            found[name.replace("_", "-")] = list(engine[name])
     if engine["nvidia"] and device == "gpu":
         found["runtimes"] = {"nvidia": {"path": "nvidia-container-runtime", "args": []}}
     return found

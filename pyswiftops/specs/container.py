@@ -55,6 +55,12 @@ class Build(Model):
     wheelhouse: Text = Field(
         description="Folder on the controller that swiftops wheelhouse make has filled."
     )
+    registry: Word | None = Field(
+        default=None,
+        description="Registry, and a path there, that the first host pushes the image to and the "
+        "other hosts pull it from, for instance registry.example:5000/lab; default: the "
+        "controller hands it on.",
+    )
 
 
 class Image(Model):
@@ -117,6 +123,9 @@ class Engine(Model):
     install: bool = Field(default=True, description="Install it where it is missing.")
     proxy: Text | None = Field(default=None, description="HTTP proxy of the engine's daemon.")
     registry_mirrors: list[Text] = Field(default_factory=list, description="URLs.")
+    insecure_registries: list[Text] = Field(
+        default_factory=list, description="host:port of registries without TLS."
+    )
     nvidia: bool = Field(default=False, description="Install the NVIDIA container toolkit.")
 
 

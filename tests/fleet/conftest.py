@@ -21,7 +21,12 @@ ENGINE = """
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
     swiftops_device: cpu
     swiftops_container:
-      engine: {install: true, proxy: null, registry_mirrors: [], nvidia: false}
+      engine:
+        install: true
+        proxy: null
+        registry_mirrors: []
+        insecure_registries: []
+        nvidia: false
   roles:
     - role: pyswiftops.fleet.docker_engine
   post_tasks:

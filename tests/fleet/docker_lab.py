@@ -98,24 +98,26 @@ class Lab:
         }
 
 
-def _wheel(folder: Path, name: str) -> Path:
-    path = folder / f"{name}-1.0-py3-none-any.whl"
-    info = f"{name}-1.0.dist-info"
+def _wheel(folder: Path, name: str, version: str) -> Path:
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr(f"{name}.py", "")
-        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        file.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
         file.writestr(f"{info}/WHEEL", WHEEL)
         file.writestr(f"{info}/RECORD", "")
     return path
 
 
-def small_wheelhouse(folder: Path) -> Path:
+def small_wheelhouse(folder: Path, version: str = "1.0") -> Path:
     """A wheelhouse of two empty packages, so that an image of it is built quickly."""
     packages = folder / "packages"
     packages.mkdir(parents=True)
     files = {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (_wheel(packages, "small"), _wheel(folder, "pyswiftops"))
+        for path in (_wheel(packages, "small", version), _wheel(folder, "pyswiftops", version))
     }
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     index = {"line": "4.6", "python": python, "platform": "any", "requirements": ["small"]}

@@ -183,7 +183,8 @@ def test_what_an_image_sets() -> None:
 
 
 def test_the_daemon_gets_only_what_was_asked_for() -> None:
-    nothing = {"install": True, "proxy": None, "registry_mirrors": [], "nvidia": True}
+    nothing = {"install": True, "proxy": None, "registry_mirrors": []}
+    nothing |= {"insecure_registries": [], "nvidia": True}
     assert planned.engine_settings(nothing, "cpu") == {}
     assert "nvidia" in planned.engine_settings(nothing, "gpu")["runtimes"]
     mirrors = {**nothing, "registry_mirrors": ["https://m.example"]}
