@@ -28,6 +28,21 @@ START = (
 )
 
 
+def _joined(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with the lists of all parts in them, as plain data, which is copied quickly."""
+    joined = {name: value for name, value in arguments.items() if name != "parts"}
+    for part in arguments.get("parts") or []:
+        if not isinstance(part, Mapping) or not set(part) <= set(ARGUMENTS) - {"parts", "pending"}:
+            raise AnsibleActionFail(
+                f"expected: parts with needs, resources, reactions, checks; found: {part!r}; "
+                "where: parts; remedy: see ansible-doc pyswiftops.fleet.converge"
+            )
+        for name, items in part.items():
+            joined[name] = [*joined.get(name, []), *items]
+    plain: dict[str, Any] = json.loads(json.dumps(joined))
+    return plain
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
     """The action ``pyswiftops.fleet.converge``; its options are those of the module."""
 
@@ -45,7 +60,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 f"expected: a connection that takes standard input; found: "
                 f"{self._connection.transport}; where: ansible_connection; remedy: use ssh"
             )
+        self._task.args = _joined(self._task.args)
         _, given = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        given.pop("parts")  # they are joined
         request = {**given, "resources": [self._with_content(item) for item in given["resources"]]}
         request["check_mode"] = self._task.check_mode
         sources = [[name, (UTILS / f"{name}.py").read_text("utf-8")] for name in SOURCES]

@@ -18,6 +18,12 @@ description:
 author:
   - The pyswiftops developers
 options:
+  parts:
+    description: Requests of several roles in one. Each may have C(needs), C(resources),
+      C(reactions) and C(checks), which come after those that are given beside them.
+    type: list
+    elements: dict
+    default: []
   needs:
     description: Where a program is to listen; looked at before anything changes. The address must
       be the node's, and the port free or the program's own.
@@ -49,7 +55,7 @@ options:
     description: What must be on the node, in this order.
     type: list
     elements: dict
-    required: true
+    default: []
     suboptions:
       id:
         description: Its name in answers, and for O(reactions[].after).
@@ -288,11 +294,12 @@ CHECK = {
     "remedy": {"type": "str", "required": True},
 }
 ARGUMENTS = {
+    "parts": {"type": "list", "elements": "dict", "default": []},
     "needs": {"type": "list", "elements": "dict", "default": [], "options": NEED},
     "resources": {
         "type": "list",
         "elements": "dict",
-        "required": True,
+        "default": [],
         "options": RESOURCE,
         "mutually_exclusive": [["content", "src"]],
         "required_if": [["type", "lines", ["lines"]], ["type", "password", ["owner", "content"]]],

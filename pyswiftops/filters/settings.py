@@ -23,9 +23,6 @@ FUNCTIONS: tuple[Callable[..., Any], ...] = (
     mirrors.netrc,
     mirrors.pip_conf,
     sshd.kept_environment,
-    sshd.sshd_config,
-    sshd.sshd_effective,
-    sshd.sshd_listeners,
-    sshd.sshd_passwords,
+    sshd.sshd_part,
 )
 FILTERS = {function.__name__: function for function in FUNCTIONS}

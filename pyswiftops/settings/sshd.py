@@ -29,6 +29,58 @@ def _refuse(expected: str, found: str, where: str, remedy: str) -> BadInputError
     return BadInputError(Finding(expected, found, where, remedy))
 
 
+def sshd_part(settings: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The sshd of a node, as the module ``converge`` takes it.
+
+    Args:
+        settings: As of `sshd_config`, ``binary``, and ``port_before``, where it is reached now.
+
+    Raises:
+        BadInputError: a setting is not fit.
+    """
+    folder, binary = settings["folder"], settings["binary"]
+    path, listeners = f"{folder}/sshd_config", sshd_listeners(settings)
+    files = [
+        {"id": "sshd.folder", "type": "directory", "path": folder, "mode": "0755"},
+        {
+            "id": "sshd.privilege_separation",
+            "type": "directory",
+            "path": "/run/sshd",
+            "mode": "0755",
+        },
+        {
+            "id": "sshd.config",
+            "type": "file",
+            "path": path,
+            "content": sshd_config(settings),
+            "mode": "0600",
+            "validate": [binary, "-t", "-f", "%s"],
+            "backup": True,
+        },
+    ]
+    reload = {
+        "id": "sshd.reload",
+        "after": ["sshd.config"],
+        "signal": "HUP",
+        "program": "sshd",
+        "ports": [settings["port"], settings["port_before"]],
+        "pidfile": "/run/sshd.pid",
+        "remedy": f"start it: {binary} -f {path}",
+    }
+    effective = {
+        "id": "sshd.effective",
+        "argv": [binary, "-T", "-f", path],
+        "output": sshd_effective(settings),
+        "remedy": f"look for an Include or a Match that says otherwise in {path}",
+    }
+    return {
+        "needs": listeners,
+        "resources": [*files, *sshd_passwords(settings)],
+        "reactions": [reload],
+        "checks": [effective, *listeners],
+    }
+
+
 def sshd_config(settings: Mapping[str, Any]) -> str:
     """The file.
 
