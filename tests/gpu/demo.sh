@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # On the GPU box: the demo, LoRA and full, on two nodes of one GPU each where there are two GPUs,
 # else on one node; with two nodes also once over the network alone.
-# usage: [PYTHON=VENV/bin/python] [DEVICE=cpu] demo.sh FOLDER [record] [demo] [network] [faults] [overhead]
+# usage: [PYTHON=VENV/bin/python] [DEVICE=cpu] demo.sh FOLDER [record] [demo] [network] [faults] [alerts] [overhead]
 #
 # Without a list all but `overhead` are done. Results end up in FOLDER/results.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-folder=${1:?usage: demo.sh FOLDER [record] [demo] [network] [faults] [overhead]}; shift
-parts=${*:-record demo network faults}
+folder=${1:?usage: demo.sh FOLDER [record] [demo] [network] [faults] [alerts] [overhead]}; shift
+parts=${*:-record demo network faults alerts}
 python=${PYTHON:-python3}; device=${DEVICE:-gpu}
 export LC_ALL=C.UTF-8 PYTHONUNBUFFERED=1
 mkdir -p "$folder/results"; folder=$(cd "$folder" && pwd); results=$folder/results
@@ -45,6 +45,7 @@ for part in $parts; do
       "$python" "$here/network.py" "$folder/lora" "$results/nccl" 2>&1 | tee "$results/network.txt" || failed=1
       "$python" "$here/record.py" "$results/machine" "$results"/nccl/*.log ;;
     faults) "$python" "$here/faults.py" "$folder/lora" 2>&1 | tee "$results/faults.txt" || failed=1 ;;
+    alerts) "$python" "$here/alerts.py" "$folder/lora" 2>&1 | tee "$results/alerts.txt" || failed=1 ;;
     overhead) "$python" "$here/overhead.py" "$folder/lora" ${OVERHEAD:-} 2>&1 | tee "$results/overhead.txt" || failed=1 ;;
     *) echo "unknown part: $part" >&2; exit 2 ;;
   esac

@@ -1,0 +1,169 @@
+"""Read argument dataclasses out of wheels, without installing or importing anything.
+
+A wheel's modules are parsed; names are followed through imports into the wheels that are given,
+and fields are put together in the order in which Python would inherit them.
+"""
+
+from __future__ import annotations
+
+import ast
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+Fields = dict[str, str]
+"""Field -> ``type = default``, or only ``type`` where the field has no default."""
+
+
+class WalkError(Exception):
+    """A class cannot be found in the wheels."""
+
+
+@dataclass
+class Wheels:
+    """Some wheels whose modules import each other.
+
+    Attributes:
+        paths: The files.
+    """
+
+    paths: Sequence[Path]
+    _parsed: dict[str, ast.Module] = field(default_factory=dict)
+    _types: dict[tuple[str, str], type] = field(default_factory=dict)
+    _nodes: dict[type, ast.ClassDef] = field(default_factory=dict)
+
+    @cached_property
+    def _files(self) -> dict[str, tuple[zipfile.ZipFile, str]]:
+        found = {}
+        for path in self.paths:
+            archive = zipfile.ZipFile(path)
+            for name in archive.namelist():
+                if name.endswith(".py"):
+                    module = name[:-3].removesuffix("/__init__").replace("/", ".")
+                    found[module] = (archive, name)
+        return found
+
+    def where(self, name: str, inside: str) -> str:
+        """The one module below ``inside`` whose text defines a class.
+
+        Raises:
+            WalkError: there is none, or there are several.
+        """
+        found = [
+            module
+            for module in self._files
+            if module.startswith(f"{inside}.")
+            and "argument" in module
+            and any(node.name == name for node in self._classes(module))
+        ]
+        if len(found) != 1:
+            raise WalkError(f"{name} is in {found or 'no module'} of {inside}")
+        return found[0]
+
+    def fields(self, module: str, name: str) -> Fields:
+        """The fields of a dataclass that its ``__init__`` takes.
+
+        Raises:
+            WalkError: the class, or one that it inherits from, is not there.
+        """
+        found: Fields = {}
+        for each in reversed(self._type(module, name).__mro__):
+            node = self._nodes.get(each)
+            if node is not None and _is_dataclass(node):
+                found.update(_own_fields(node))
+        return {key: text for key, text in found.items() if text}
+
+    def _type(self, module: str, name: str) -> type:
+        """An empty class that inherits as the one in the wheel does: Python finds the order."""
+        home, node = self._find(module, name, ())
+        if (home, node.name) not in self._types:
+            bases = []
+            for base in node.bases:
+                text = ast.unparse(base)
+                if text.split("[")[0] not in {"Generic", "Protocol", "ABC", "object", "dict"}:
+                    bases.append(self._type(home, text))
+            made = type(node.name, tuple(bases), {})
+            self._types[home, node.name], self._nodes[made] = made, node
+        return self._types[home, node.name]
+
+    def _find(
+        self, module: str, name: str, seen: tuple[tuple[str, str], ...]
+    ) -> tuple[str, ast.ClassDef]:
+        if (module, name) in seen or module not in self._files:
+            raise WalkError(f"{name} of {module}")
+        seen = (*seen, (module, name))
+        for node in self._classes(module):
+            if node.name == name:
+                return module, node
+        for source, original in self._imports(module, name):
+            try:
+                return self._find(source, original, seen)
+            except WalkError:
+                continue
+        if module == "transformers":  # its names are loaded lazily
+            for each in ("transformers.training_args_seq2seq", "transformers.training_args"):
+                if any(node.name == name for node in self._classes(each)):
+                    return self._find(each, name, seen)
+        raise WalkError(f"{name} of {module}")
+
+    def _module(self, module: str) -> ast.Module:
+        if module not in self._parsed:
+            archive, name = self._files[module]
+            self._parsed[module] = ast.parse(archive.read(name))
+        return self._parsed[module]
+
+    def _classes(self, module: str) -> Iterator[ast.ClassDef]:
+        for node in ast.walk(self._module(module)):
+            if isinstance(node, ast.ClassDef):
+                yield node
+
+    def _imports(self, module: str, name: str) -> Iterator[tuple[str, str]]:
+        """Where a name of a module may come from."""
+        package = self._files[module][1].endswith("__init__.py")
+        parts = module.split(".")
+        for node in ast.walk(self._module(module)):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            up = node.level - 1 if package else node.level
+            base = ".".join(parts[: len(parts) - up]) if node.level else ""
+            source = ".".join(part for part in (base, node.module or "") if part)
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    yield source, alias.name
+                elif alias.name == "*":
+                    yield source, name
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(each) for each in node.decorator_list)
+
+
+def _own_fields(node: ast.ClassDef) -> Fields:
+    """What a class says itself; "" for what its ``__init__`` does not take."""
+    found = {}
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            kind = ast.unparse(line.annotation)
+            if "ClassVar" not in kind:
+                found[line.target.id] = _described(kind, line.value)
+    return found
+
+
+def _described(kind: str, value: ast.expr | None) -> str:
+    if value is None:
+        return kind
+    if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("field"):
+        given = {each.arg: each.value for each in value.keywords}
+        init = given.get("init")
+        if isinstance(init, ast.Constant) and init.value is False:
+            return ""
+        if "default" in given:
+            return f"{kind} = {ast.unparse(given['default'])}"
+        if "default_factory" in given:
+            made = given["default_factory"]
+            body = made.body if isinstance(made, ast.Lambda) else ast.Call(made, [], [])
+            return f"{kind} = {ast.unparse(body)}"
+        return kind
+    return f"{kind} = {ast.unparse(value)}"
