@@ -33,6 +33,7 @@ class KnownError(Model):
         grade: ``run``: raised here by the real library; ``source``: read in its source;
             ``thread``: read in an issue.
         secondary: Whether it mostly follows from another error, which is told instead if found.
+        alert: The kind of alert that it is as well.
     """
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -42,6 +43,7 @@ class KnownError(Model):
     source: str
     grade: Literal["run", "source", "thread"]
     secondary: bool = False
+    alert: Literal["nan"] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Explanation:
         means: What has happened.
         remedy: What to do.
         source: Where this is known from.
+        alert: The kind of alert that it is as well.
     """
 
     id: str
@@ -61,6 +64,7 @@ class Explanation:
     means: str
     remedy: str
     source: str
+    alert: Literal["nan"] | None = None
 
     def __str__(self) -> str:
         return f"  means: {self.means}\n remedy: {self.remedy}\n  known: {self.id} ({self.source})"
@@ -96,5 +100,5 @@ def explain(text: str) -> Explanation | None:
         if best is None or (known.secondary, begin) < best:  # in one line the specific one
             best = (known.secondary, begin)
             line = text[begin:].split("\n", 1)[0].strip()
-            told = Explanation(known.id, line, known.means, known.remedy, known.source)
+            told = Explanation(known.id, line, known.means, known.remedy, known.source, known.alert)
     return told

@@ -56,6 +56,7 @@ class Pipeline:
         self._begin = time.monotonic()
         self._asked = cancelled or threading.Event()
         self._failed = threading.Event()
+        self._alerts: set[tuple[str, str]] = set()  # stage, kind
         self._notifier = Notifier(plan.spec.notify, plan.run_id, plan.fleet.name, self._told)
 
     def close(self) -> None:
@@ -146,6 +147,8 @@ class Pipeline:
     def _emit(self, kind: EventKind, stage: str, data: Mapping[str, Any], node: str = "") -> None:
         with self._guard:
             event = Event(kind, stage, time.monotonic() - self._begin, node, data)
+            if kind is EventKind.ALERT:
+                self._alerts.add((stage, str(data["kind"])))
             self._store.record(event)
             self._on_event(event)
             self._notifier(event)
@@ -232,6 +235,9 @@ class Pipeline:
         known = explain(detail)
         if known is not None:
             detail = f"{detail}\n{known}"
+            if known.alert and (stage.name, known.alert) not in self._alerts:
+                told = {"kind": known.alert, "detail": known.line, "node": node}
+                self._emit(EventKind.ALERT, stage.name, told, node)
         if report:
             detail = f"{detail}\nwhat all ranks were doing: {report}"
         return StageFailedError(stage.name, node, detail, kept=self._kept())

@@ -11,8 +11,9 @@ import pytest
 from pyswiftops.errors import RunNotFoundError
 from pyswiftops.events import Event, EventKind
 from pyswiftops.paths import RunFolder
-from pyswiftops.pipeline import NodeEvents
-from pyswiftops.runner import ModuleResult
+from pyswiftops.pipeline import NodeEvents, Pipeline
+from pyswiftops.runner import ModuleResult, PlaybookResult
+from pyswiftops.stages.catalog import CATALOG
 from pyswiftops.store import RunStore
 
 from .test_store import plan
@@ -131,3 +132,17 @@ def test_a_node_that_cannot_be_reached_is_told_of() -> None:
     ((kind, node, data),) = told(look(unreachable=True, msg="no route"))
     assert (kind, node, data["state"]) == (EventKind.NODE, "node-1", "unreachable")
     assert data["detail"] == "no route"
+
+
+def test_a_job_that_ended_itself_for_nan_is_an_alert_told_once(store: RunStore) -> None:
+    seen: list[Event] = []
+    line = "RuntimeError: found NaN in local grad norm for bucket #0"
+    said = {"msg": f"exited with code 1\n{line}"}
+    answer = ModuleResult("job", "Train", "node-2", said, failed=True)
+    pipeline = Pipeline(plan(), store, seen.append)
+    for _ in range(2):
+        problem = pipeline._failure(CATALOG["train"], PlaybookResult(ok=False, results=[answer]))
+        assert "no longer numbers" in str(problem)
+    (event,) = seen
+    assert (event.kind, event.stage, event.node) == (EventKind.ALERT, "train", "node-2")
+    assert event.data == {"kind": "nan", "detail": line, "node": "node-2"}
