@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -130,11 +131,26 @@ def row(line: str) -> Row:
 
 
 @cache
+def typed_flags(line: str) -> dict[str, dict[str, str]]:
+    """Verb ("megatron sft") -> flag, without dashes -> its ``type = default`` in the release."""
+    folder = collection() / "roles" / "versions" / "files" / "flags"
+    return read_flags(folder / f"{row(line).line}.json")
+
+
+def read_flags(path: Path) -> dict[str, dict[str, str]]:
+    """An inventory's file: verb -> flag -> ``type = default``."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, dict[str, str]] = {verb: {} for verb in document["verbs"]}
+    for flag, kinds in document["flags"].items():
+        for kind, verbs in kinds.items():
+            for verb in verbs.split(", "):
+                found[verb][flag] = kind
+    return found
+
+
 def flags(line: str) -> dict[str, frozenset[str]]:
     """Verb ("megatron sft") -> the flags, without dashes, that the line's release takes."""
-    path = collection() / "roles" / "versions" / "files" / "flags" / f"{row(line).line}.json"
-    document = json.loads(path.read_text(encoding="utf-8"))
-    return {verb: frozenset(names) for verb, names in document["flags"].items()}
+    return {verb: frozenset(names) for verb, names in typed_flags(line).items()}
 
 
 def check_flags(line: str, verb: str, names: Mapping[str, Any], where: str) -> list[Finding]:

@@ -30,7 +30,9 @@ class Wheels:
     """
 
     paths: Sequence[Path]
-    _parsed: dict[str, ast.Module] = field(default_factory=dict)
+    _parsed: dict[str, tuple[list[ast.ClassDef], list[ast.ImportFrom]]] = field(
+        default_factory=dict
+    )
     _types: dict[tuple[str, str], type] = field(default_factory=dict)
     _nodes: dict[type, ast.ClassDef] = field(default_factory=dict)
 
@@ -108,24 +110,25 @@ class Wheels:
                     return self._find(each, name, seen)
         raise WalkError(f"{name} of {module}")
 
-    def _module(self, module: str) -> ast.Module:
+    def _module(self, module: str) -> tuple[list[ast.ClassDef], list[ast.ImportFrom]]:
+        """The classes and imports of a module, wherever in it they stand."""
         if module not in self._parsed:
             archive, name = self._files[module]
-            self._parsed[module] = ast.parse(archive.read(name))
+            nodes = list(ast.walk(ast.parse(archive.read(name))))
+            self._parsed[module] = (
+                [node for node in nodes if isinstance(node, ast.ClassDef)],
+                [node for node in nodes if isinstance(node, ast.ImportFrom)],
+            )
         return self._parsed[module]
 
-    def _classes(self, module: str) -> Iterator[ast.ClassDef]:
-        for node in ast.walk(self._module(module)):
-            if isinstance(node, ast.ClassDef):
-                yield node
+    def _classes(self, module: str) -> list[ast.ClassDef]:
+        return self._module(module)[0]
 
     def _imports(self, module: str, name: str) -> Iterator[tuple[str, str]]:
         """Where a name of a module may come from."""
         package = self._files[module][1].endswith("__init__.py")
         parts = module.split(".")
-        for node in ast.walk(self._module(module)):
-            if not isinstance(node, ast.ImportFrom):
-                continue
+        for node in self._module(module)[1]:
             up = node.level - 1 if package else node.level
             base = ".".join(parts[: len(parts) - up]) if node.level else ""
             source = ".".join(part for part in (base, node.module or "") if part)
