@@ -33,6 +33,11 @@ class MegatronSource(Fact):
     repository: str | None = None
     branch: str | None = None
     commit: str | None = None
+    patch_repository: str | None = None
+    patch_commit: str | None = None
+    environment: list[str] = Field(
+        default_factory=list, description="Variables that must name the checkouts."
+    )
 
 
 class PythonRange(Fact):
@@ -59,12 +64,19 @@ class Image(Fact):
     digest: str | None = None
 
 
+class Apex(Fact):
+    """Whether NVIDIA's apex is needed, and the flags that do without it."""
+
+    required: bool
+    avoid: dict[str, bool]
+
+
 class CheckpointLayout(Fact):
     """How the line lays out checkpoints on nodes that share no disk."""
 
     layout: str
-    hf_weights_on: Literal["first", "last"]
-    log_on: Literal["first", "last"]
+    hf_weights_on: Literal["first", "last", "none"]
+    log_on: Literal["first", "last", "none"]
 
 
 class Defect(Model):
@@ -84,9 +96,10 @@ class Row(Model):
     python: PythonRange
     packages: dict[str, Package]
     images: list[Image]
+    apex: Apex | None = None
     env: dict[str, str]
     trackers: list[str]
-    checkpoint: CheckpointLayout
+    checkpoint: CheckpointLayout | None = None
     defects: list[Defect]
 
 

@@ -102,7 +102,10 @@ def make_wheelhouse(
     """
     folder = Path(folder).resolve()
     own_python, own_platform = here()
-    row(line)
+    if row(line).packages["ms-swift"].pin is None and requirements is None:
+        raise BadInputError(
+            Finding("a line whose pins are known", repr(line), "--line", "use --line 4.6")
+        )
     python, platform = python or own_python, platform or own_platform
     if not _PYTHON.fullmatch(python):
         raise BadInputError(

@@ -1,15 +1,20 @@
-"""Commands on packages that nodes install from: wheelhouse make."""
+"""Commands on what nodes install: wheelhouse make, and the matrix of release lines."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
+from pyswiftops import matrix as rows
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
 from pyswiftops.errors import BadInputError, Finding
+from pyswiftops.stages.lines import rendered
 from pyswiftops.wheelhouse import make_wheelhouse
 
 
@@ -42,3 +47,55 @@ def wheelhouse(
     state = "changed" if made.changed else "unchanged"
     what = f"{len(made.files)} wheels for line {line}, Python {made.target.python}"
     typer.echo(f"{what} in {made.folder}, {state}")
+
+
+SHOWN = ("megatron-core", "torch", "transformers", "vllm")
+
+
+def matrix(
+    line: Annotated[str | None, typer.Argument(help="A release line; default: all.")] = None,
+    *,
+    as_json: opt.AsJson = False,
+) -> None:
+    """What each release line of ms-swift needs, with the source and grade of every fact."""
+    known = rows.rows() if line is None else {line: rows.row(line)}
+    if as_json:
+        opt.emit({name: row.model_dump() for name, row in known.items()})
+    elif line is None:
+        show.out.print(_lines(known.values()))
+    else:
+        _one(known[line])
+
+
+def _lines(known: Iterable[rows.Row]) -> Table:
+    table = show.folding("line", "release", "Megatron", *SHOWN, "run here")
+    for row in known:
+        table.add_row(*map(escape, _summary(row)))
+    return table
+
+
+def _summary(row: rows.Row) -> list[str]:
+    source = row.megatron_source
+    megatron = source.branch or source.commit or source.kind
+    packages = [_version(row.packages.get(name)) for name in SHOWN]
+    run = "yes" if row.line in rendered() else "no"
+    return [row.line, row.release, megatron, *packages, run]
+
+
+def _version(package: rows.Package | None) -> str:
+    return (package.pin or package.recommended or package.range) if package else ""
+
+
+def _one(row: rows.Row) -> None:
+    source, table = row.megatron_source, show.folding("what", "range", "best", "grade", "source")
+    place = " ".join(filter(None, (source.repository, source.branch, source.commit)))
+    table.add_row("Megatron-LM", escape(place or source.kind), "", source.grade, source.source)
+    table.add_row("Python", escape(row.python.range), "", row.python.grade, row.python.source)
+    for name, each in row.packages.items():
+        best = each.pin or each.recommended or ""
+        table.add_row(name, escape(each.range), best, each.grade, escape(each.source))
+    show.out.print(table)
+    for image in row.images:
+        typer.echo(f"image in {image.region}, for {image.purpose}:\n  {image.reference}")
+    for defect in row.defects:
+        typer.echo(f"known: {defect.what}\n remedy: {defect.remedy}")

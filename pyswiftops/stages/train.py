@@ -127,7 +127,8 @@ def train(context: Context) -> list[Command]:
     on_cpu = context.line.cpu_train if context.on_cpu else {}
     settings = _settings(context)
     training = context.spec.training
-    logger = context.first if context.row.checkpoint.log_on == "first" else context.last
+    layout = context.row.checkpoint
+    logger = context.first if layout and layout.log_on == "first" else context.last
     commands = []
     for node in context.nodes:
         paths = context.paths(node)

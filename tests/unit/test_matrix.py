@@ -21,7 +21,30 @@ def test_each_row_lies_in_the_file_of_its_line(checkout: Path) -> None:
     assert set(matrix.rows()) == files
     for line, row in matrix.rows().items():
         assert row.release.startswith(f"{line}.")
-        assert lines.line(line).name == line
+    assert set(lines.rendered()) <= files
+    for line in files - set(lines.rendered()):
+        with pytest.raises(MatrixError, match="commands can be rendered for"):
+            lines.line(line)
+
+
+@pytest.mark.parametrize("line", matrix.rows())
+def test_each_line_has_the_flags_of_its_release(line: str) -> None:
+    row, verbs = matrix.row(line), matrix.typed_flags(line)
+    assert verbs["swift sft"]["dataset"] == "List[str] = list()"
+    assert ("megatron sft" in verbs) == (line != "2.6")
+    assert ("megatron export" in verbs) == (line not in {"2.6", "3.6", "3.7", "3.8", "3.9"})
+    if row.apex is not None:
+        assert set(row.apex.avoid) <= set(verbs["megatron sft"])
+
+
+def test_what_was_renamed_between_lines_is_in_the_inventories() -> None:
+    for line in matrix.rows():
+        if line == "2.6":
+            continue
+        train = matrix.flags(line)["megatron sft"]
+        assert ("save" in train, "output_dir" in train) == (line[0] == "3", line[0] == "4"), line
+        assert ("max_epochs" in train) == (line[0] == "3")
+        assert ("mcore_model" in train) == (line[0] == "4")
 
 
 def test_every_pin_lies_in_its_own_range() -> None:
@@ -51,7 +74,7 @@ def test_the_extra_local_pins_what_the_matrix_pins(checkout: Path) -> None:
 
 
 def test_an_unknown_line_names_the_known_ones() -> None:
-    with pytest.raises(MatrixError, match=r"line: one of 4\.6"):
+    with pytest.raises(MatrixError, match=r"line: one of 2\.6, 3\.6, .*, 4\.6"):
         matrix.row("9.9")
 
 

@@ -37,15 +37,20 @@ class Line:
     infer_backend: str
 
 
+def rendered() -> dict[str, Line]:
+    """Release line -> its flag table, for all lines whose commands this version can render."""
+    from pyswiftops.stages.lines.v4_6 import LINE as V4_6  # noqa: PLC0415 tables import Line
+
+    return {table.name: table for table in (V4_6,)}
+
+
 def line(name: str) -> Line:
     """The flag table of a release line.
 
     Raises:
         MatrixError: this version of pyswiftops cannot render the line.
     """
-    from pyswiftops.stages.lines.v4_6 import LINE as V4_6  # noqa: PLC0415 tables import Line
-
-    known = {table.name: table for table in (V4_6,)}
+    known = rendered()
     if name not in known:
         raise MatrixError(
             Finding(

@@ -55,6 +55,8 @@ def test_every_command_and_option_says_what_it_does(name: str) -> None:
         ("down", "-i", "none.yml"),
         ("wheelhouse", "fetch"),
         ("wheelhouse", "make", "w", "--line", "0.1"),
+        ("wheelhouse", "make", "w", "--line", "3.12"),
+        ("matrix", "9.9"),
         ("init", "--runtime", "cloud"),
         ("init", "--runtime", "host", "--yes"),
         ("init", "--name", "no/slash", "--yes"),
@@ -150,3 +152,14 @@ def test_completion_prints_the_shells_script(swiftops: Swiftops, shell: str) -> 
 def test_a_schema_is_json(swiftops: Swiftops, kind: str) -> None:
     schema = json.loads(swiftops("schema", kind).out)
     assert schema["$schema"].startswith("https://json-schema.org/")
+
+
+def test_the_matrix_shows_all_lines_or_one(swiftops: Swiftops) -> None:
+    done = swiftops("matrix")
+    assert done.code == 0
+    assert "core_r0.15.0" in done.out
+    told = json.loads(swiftops("matrix", "4.4", "--json").out)
+    assert list(told) == ["4.4"]
+    assert told["4.4"]["images"][0]["region"] == "cn-hangzhou"
+    shown = swiftops("matrix", "3.6").out
+    assert "Train with line 3.7 or later" in shown

@@ -103,7 +103,7 @@ def _set(*path: str, value: Any) -> Edit:
     ("fleet", "run", "said"),
     [
         (_set("runtime", value="lokal"), None, "runtime: one of container, host, local"),
-        (_set("line", value="9.9"), None, "line: one of 4.6"),
+        (_set("line", value="9.9"), None, "line: one of 2.6, 3.6"),
         (None, _set("modle", value={}), "did you mean 'model'?"),
         pytest.param(
             None, _set("model", "path", value="none"), "no such folder", marks=pytest.mark.slow
