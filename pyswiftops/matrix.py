@@ -56,12 +56,19 @@ class Package(Fact):
 
 
 class Image(Fact):
-    """A container image of the line."""
+    """A container image of the line, in the same registry of several regions."""
 
-    region: str
     purpose: str
-    reference: str
-    digest: str | None = None
+    regions: list[str]
+    repository: str = Field(description="With {region} where a region's name belongs.")
+    tag: str
+
+    def references(self) -> dict[str, str]:
+        """Region -> reference; the digest that a pull needs is the registry's to tell."""
+        return {
+            region: f"{self.repository.replace('{region}', region)}:{self.tag}"
+            for region in self.regions
+        }
 
 
 class Apex(Fact):

@@ -96,6 +96,8 @@ def _one(row: rows.Row) -> None:
         table.add_row(name, escape(each.range), best, each.grade, escape(each.source))
     show.out.print(table)
     for image in row.images:
-        typer.echo(f"image in {image.region}, for {image.purpose}:\n  {image.reference}")
+        typer.echo(f"image for {image.purpose}:")
+        for region, reference in image.references().items():
+            typer.echo(f"  {region}: {reference}")
     for defect in row.defects:
         typer.echo(f"known: {defect.what}\n remedy: {defect.remedy}")

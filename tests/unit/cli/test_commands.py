@@ -160,6 +160,7 @@ def test_the_matrix_shows_all_lines_or_one(swiftops: Swiftops) -> None:
     assert "core_r0.15.0" in done.out
     told = json.loads(swiftops("matrix", "4.4", "--json").out)
     assert list(told) == ["4.4"]
-    assert told["4.4"]["images"][0]["region"] == "cn-hangzhou"
+    assert "cn-hangzhou" in told["4.4"]["images"][0]["regions"]
+    assert "modelscope-registry.us-west-1." in swiftops("matrix", "4.4").out
     shown = swiftops("matrix", "3.6").out
     assert "Train with line 3.7 or later" in shown
