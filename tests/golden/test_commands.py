@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from pyswiftops.planner.commands import resume_needs
 from pyswiftops.planner.plan import Plan, make_plan
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
+from pyswiftops.stages import lines
 from pyswiftops.stages.command import Command, Late
 from pyswiftops.stages.render import RENDERERS, verb
 
@@ -114,10 +118,10 @@ CASES = {
 }
 
 
-def plan_of(case: str) -> Plan:
+def plan_of(case: str, line: str = "4.6") -> Plan:
     fleet, run = CASES[case]
     spec = RunSpec.from_document({"run": run}, AT)
-    return make_plan(Fleet.from_document(fleet, AT), spec, spec.name)
+    return make_plan(Fleet.from_document({**fleet, "line": line}, AT), spec, spec.name)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -129,20 +133,57 @@ def test_commands_are_as_recorded(case: str) -> None:
     assert text == recorded.read_text(encoding="utf-8")
 
 
+def fits(kind: str, words: Sequence[object]) -> bool:
+    """Whether the words after a flag are of its type, as ``type = default`` of an inventory."""
+    kind = kind.split(" = ", maxsplit=1)[0]
+    if any(isinstance(word, Late) for word in words) or "Dict" in kind:
+        return True  # not known before the run, or JSON
+    if not words or (len(words) > 1 and not kind.lower().startswith(("list", "optional[list"))):
+        return False
+    patterns = {"int": r"[+-]?\d+", "float": r"[+-]?[\d.]+(e[+-]?\d+)?", "bool": "true|false"}
+    named = [pattern for name, pattern in patterns.items() if re.search(rf"\b{name}\b", kind)]
+    literals = re.findall(r"'([^']*)'", kind)
+    if re.search(r"\bstr\b", kind):
+        return True
+    return all(
+        word in literals or any(re.fullmatch(pattern, str(word)) for pattern in named)
+        for word in words
+    )
+
+
+def test_a_word_of_another_type_does_not_fit() -> None:
+    assert fits("Optional[int] = None", ["8"])
+    assert not fits("Optional[int] = None", ["8.5"])
+    assert not fits("int = 1", ["1", "2"])
+    assert not fits("bool = False", ["yes"])
+    assert fits("List[str] = list()", ["a", "b"])
+    assert not fits("Literal['nccl', 'gloo'] = 'nccl'", ["mpi"])
+
+
+@pytest.mark.parametrize("line", lines.rendered())
 @pytest.mark.parametrize("case", CASES)
-def test_every_rendered_flag_is_one_of_the_line(case: str) -> None:
+def test_every_rendered_flag_is_one_of_the_line_and_of_its_type(case: str, line: str) -> None:
     """Truncated names would be accepted by upstream's parser, so names must match in full."""
-    flags = matrix.flags("4.6")
-    verbs = {"train": f"megatron {plan_of(case).spec.method.task}"}
-    for job, commands in plan_of(case).jobs.items():
+    plan, inventory = plan_of(case, line), matrix.typed_flags(line)
+    verbs = {"train": f"megatron {plan.spec.method.task}"}
+    for job, commands in plan.jobs.items():
         if job in {"fetch", "data"}:
             continue  # our own helpers
-        program = verb(job.split("_")[-1].replace("roundtrip", "export"), plan_of(case).spec)
-        known = flags[verbs.get(job, program)]
+        program = verb(job.split("_")[-1].replace("roundtrip", "export"), plan.spec)
+        program = verbs.get(job, program)
+        known = inventory[program]
         for command in commands:
-            for word in command.argv:
-                if isinstance(word, str) and word.startswith("--"):
-                    assert word[2:] in known, f"{job}: {word} is no flag of {program}"
+            for flag, words in flags_of(command):
+                assert flag in known, f"{job}: --{flag} is no flag of {program}"
+                assert fits(known[flag], words), f"{job}: --{flag} {words} is no {known[flag]}"
+
+
+def flags_of(command: Command) -> Iterator[tuple[str, list[object]]]:
+    """Flags without dashes, each with the words up to the next."""
+    words = list(command.argv)
+    marks = [n for n, word in enumerate(words) if isinstance(word, str) and word.startswith("--")]
+    for begin, end in itertools.pairwise([*marks, len(words)]):
+        yield str(words[begin])[2:], words[begin + 1 : end]
 
 
 @pytest.mark.parametrize("case", CASES)

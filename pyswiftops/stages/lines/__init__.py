@@ -1,4 +1,4 @@
-"""Flag tables, one file a release line: neutral name -> the line's flag."""
+"""Flag tables of release lines, one file a generation: neutral name -> the line's flag."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Line:
 
 def rendered() -> dict[str, Line]:
     """Release line -> its flag table, for all lines whose commands this version can render."""
-    from pyswiftops.stages.lines.v4_6 import LINE as V4_6  # noqa: PLC0415 tables import Line
+    from pyswiftops.stages.lines import v4  # noqa: PLC0415 tables import Line
 
-    return {table.name: table for table in (V4_6,)}
+    return {table.name: table for table in v4.LINES}
 
 
 def line(name: str) -> Line:
@@ -57,7 +57,7 @@ def line(name: str) -> Line:
                 f"a release line that commands can be rendered for: {', '.join(known)}",
                 repr(name),
                 "line of the fleet file",
-                "set line: '4.6', or add a table in pyswiftops/stages/lines/",
+                "use a node with one of these lines, or add a table in pyswiftops/stages/lines/",
             )
         )
     return known[name]

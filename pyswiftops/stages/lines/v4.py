@@ -1,10 +1,16 @@
-"""ms-swift 4.6: names as in the argument classes of 4.6.0 (tests/contract/ holds them to it)."""
+"""ms-swift 4.0 to 4.6: of all names that are rendered, none changed between them.
+
+Names as in the argument classes of the releases; ``tests/golden/`` holds every rendered flag and
+its type to each line's inventory. Whole pipelines were run on 4.6 alone.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pyswiftops.stages.lines import Line
 
-LINE = Line(
+_LINE = Line(
     name="4.6",
     train={
         "model": "model",
@@ -96,3 +102,4 @@ LINE = Line(
     cpu_precision={"fp16": False, "bf16": False},
     infer_backend="transformers",
 )
+LINES = tuple(replace(_LINE, name=f"4.{minor}") for minor in range(7))
