@@ -12,7 +12,19 @@ from typing import Annotated
 import typer
 
 from pyswiftops import __version__
-from pyswiftops.cli import fleet, machines, packages, passport, runs, show, start, tools, watch, why
+from pyswiftops.cli import (
+    fleet,
+    machines,
+    packages,
+    passport,
+    runs,
+    show,
+    start,
+    tools,
+    translate,
+    watch,
+    why,
+)
 from pyswiftops.cli.notify import notify
 from pyswiftops.cli.options import Current
 from pyswiftops.cli.rehearse import rehearse_command
@@ -36,6 +48,7 @@ app.command()(start.schema)
 app.command()(why.doctor)
 app.command()(packages.wheelhouse)
 app.command()(packages.matrix)
+app.command()(translate.translate)
 app.command()(fleet.up)
 app.command()(fleet.down)
 app.command()(runs.plan)

@@ -13,7 +13,7 @@ LAYERS = (
     ("matrix",),
     ("forecast", "wheelhouse"),
     ("stages", "planner", "data", "checkpoint", "settings"),
-    ("filters",),
+    ("filters", "translate"),
     ("guard", "private", "leftovers"),
     ("process",),
     ("runner", "store"),

@@ -57,6 +57,8 @@ def test_every_command_and_option_says_what_it_does(name: str) -> None:
         ("wheelhouse", "make", "w", "--line", "0.1"),
         ("wheelhouse", "make", "w", "--line", "3.12"),
         ("matrix", "9.9"),
+        ("translate", "none.sh"),
+        ("translate", "none.sh", "--to", "9.9"),
         ("init", "--runtime", "cloud"),
         ("init", "--runtime", "host", "--yes"),
         ("init", "--name", "no/slash", "--yes"),
@@ -164,3 +166,20 @@ def test_the_matrix_shows_all_lines_or_one(swiftops: Swiftops) -> None:
     assert "modelscope-registry.us-west-1." in swiftops("matrix", "4.4").out
     shown = swiftops("matrix", "3.6").out
     assert "Train with line 3.7 or later" in shown
+
+
+def test_a_script_becomes_a_run_file(swiftops: Swiftops, tmp_path: Path) -> None:
+    script = tmp_path / "train.sh"
+    script.write_text("megatron sft --load M --dataset d.jsonl --train_iters 3 --lr 1e-5\n")
+    run = tmp_path / "out.yml"
+    arguments = ("translate", str(script), "--run", str(run))
+    assert swiftops(*arguments).code == 2  # no HF model
+    assert not run.exists()
+    done = swiftops(*arguments, "--model", "/models/m")
+    assert done.code == 0
+    assert "--mcore_model M" in done.out
+    assert "load" in done.err
+    assert "path: /models/m" in run.read_text(encoding="utf-8")
+    before = run.read_bytes()
+    assert swiftops(*arguments, "--model", "/models/m").code == 2  # never written over
+    assert run.read_bytes() == before
