@@ -116,7 +116,10 @@ def _tables(job: str, table: Line) -> tuple[Mapping[str, str], list[tuple[Mappin
         (table.cpu_precision, "real float32: --torch_dtype alone turns on float16"),
     ]
     offline = (table.offline, "keeps upstream from asking the model hub about local paths")
-    always = (table.train_always, f"every training command of ms-swift {table.name}")
+    always = (
+        {**table.train_always, **table.train_usual},
+        f"every training command of ms-swift {table.name}",
+    )
     if job == "train":
         return table.train, [always, offline, *cpu]
     if job in {"convert", "roundtrip_export", "export"}:

@@ -26,7 +26,10 @@ _OURS = re.compile(
 )
 _FLAG = re.compile(r"-(?![0-9.])")  # a negative number is none
 _RUN_CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/checkpoint-[0-9]+)?")
-_SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY)(_|$)", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(^|_)(TOKEN(?!_(NUM|LEN|LENGTH|LIMIT|COUNT)$)|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY)(_|$)",
+    re.IGNORECASE,
+)
 
 
 class Data(Model):
@@ -94,7 +97,9 @@ class Training(Model):
     global_batch_size: int = Field(default=16, ge=1, description="Rows an optimizer step takes.")
     learning_rate: float = Field(default=1e-4, gt=0)
     min_learning_rate: float | None = Field(default=None, ge=0)
-    warmup_fraction: float = Field(default=0.05, ge=0, lt=1)
+    warmup_fraction: float | None = Field(
+        default=0.05, ge=0, lt=1, description="Of the steps; null leaves it to upstream."
+    )
     save_every: int | None = Field(default=None, ge=1, description="Steps; default: at the end.")
     log_every: int = Field(default=1, ge=1, description="Steps.")
     seed: int = Field(default=42)

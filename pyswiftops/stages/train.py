@@ -136,6 +136,7 @@ def train(context: Context) -> list[Command]:
         own = {**_weights(context, node), "output": paths.train}
         flags = {
             **named(context.line.train, {**settings, **own}),
+            **context.line.train_usual,
             **context.line.train_always,
             **on_cpu,
             **context.extra_args("train"),

@@ -78,7 +78,10 @@ def run_document(
         )
     document: dict[str, Any] = {"name": name, "extra_args": {"train": {}}}
     _put(document, "method.task", VERBS[found.verb])
-    _put(document, "method.tuner", "full")  # upstream's own default
+    _put(document, "method.tuner", "full")  # upstream's own default, as are the next
+    _put(document, "training.log_every", 5)
+    if "lr_warmup_fraction" not in found.flags:
+        _put(document, "training.warmup_fraction", None)
     notes = [Note("note", key, "the fleet file says it") for key in found.env if key in HERE]
     for flag, words in found.flags.items():
         neutral = table.get(flag, "")

@@ -18,6 +18,7 @@ class Line:
         export: The same for ``megatron export``.
         infer: The same for ``swift infer`` and ``swift deploy``.
         train_always: Flags of every training command.
+        train_usual: The same, where ``extra_args`` may say otherwise.
         offline: Flags that keep ``megatron`` from asking the model hub about local paths.
         cpu_train: Flags that training needs on the CPU backend.
         cpu_megatron: Flags that every ``megatron`` verb needs on the CPU backend.
@@ -30,6 +31,7 @@ class Line:
     export: dict[str, str]
     infer: dict[str, str]
     train_always: dict[str, Any]
+    train_usual: dict[str, Any]
     offline: dict[str, Any]
     cpu_train: dict[str, Any]
     cpu_megatron: dict[str, Any]

@@ -84,10 +84,8 @@ _LINE = Line(
         "port": "port",
         "served_name": "served_model_name",
     },
-    train_always={
-        "split_dataset_ratio": 0,
-        "add_version": False,
-    },
+    train_always={"add_version": False},
+    train_usual={"split_dataset_ratio": 0},
     offline={"check_model": False},
     cpu_train={
         "dataloader_num_workers": 0,

@@ -1,0 +1,93 @@
+"""Upstream's own examples: read, written again, and rendered again out of a run file."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pyswiftops import matrix
+from pyswiftops.errors import BadInputError
+from pyswiftops.planner.plan import make_plan
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.run import RunSpec
+from pyswiftops.translate import Translation, translate
+from pyswiftops.translate.run_file import VERBS, run_document, run_text
+
+DOCUMENT = json.loads(Path(__file__).with_name("examples.json").read_text(encoding="utf-8"))
+LINE, COMMANDS = DOCUMENT["line"], DOCUMENT["commands"]
+TRAININGS = [item for item in COMMANDS if item["verb"] in VERBS]
+# Why the run file cannot say them.
+NOT_SAID = {
+    "examples/megatron/multimodal/lora_llm_vit_full/sft.sh": "'lora_llm'",
+    "examples/train/cached_dataset/mcore.sh": "key 'train'",
+}
+# What the pipeline chooses on each node; rows of hubs lie in a folder there.
+OURS = {"output_dir", "mcore_model", "mcore_adapter", "finetune", "model", "dataset"}
+# Said although the example leaves it to upstream: precision as of the model, no hub at the start.
+MORE = {"torch_dtype", "check_model", "add_version", "report_to"}
+
+
+def as_translation(item: dict[str, Any]) -> Translation:
+    return Translation(1, LINE, LINE, item["verb"], item["env"], item["flags"])
+
+
+def same(words: list[str], others: list[str]) -> bool:
+    def plain(word: str) -> object:
+        try:
+            return float(word)
+        except ValueError:
+            return word
+
+    return list(map(plain, words)) == list(map(plain, others))
+
+
+def test_all_scripts_of_the_tag_are_there() -> None:
+    paths = {item["path"] for item in COMMANDS}
+    assert sum(path.startswith("examples/megatron/") for path in paths) == 70
+    assert sum(path.startswith("examples/train/") for path in paths) == 199
+    # its only command stands in a comment
+    assert DOCUMENT["without"] == ["examples/train/grpo/internal/full_lmdeploy.sh"]
+    assert Counter(item["verb"] for item in TRAININGS) == {"megatron sft": 41, "megatron pt": 1}
+
+
+def test_every_flag_of_every_example_is_in_the_inventory_and_stays() -> None:
+    for item in COMMANDS:
+        (found,) = translate(as_translation(item).text(), LINE, LINE)
+        assert found.flags == item["flags"], item["path"]
+        assert set(item["flags"]) <= matrix.flags(LINE)[item["verb"]], item["path"]
+
+
+@pytest.mark.parametrize("item", TRAININGS, ids=lambda item: item["path"])
+def test_a_training_goes_through_a_run_file(item: dict[str, Any], tmp_path: Path) -> None:
+    model = None if "model" in item["flags"] else "owner/model"
+    if item["path"] in NOT_SAID:
+        with pytest.raises(BadInputError, match=NOT_SAID[item["path"]]):
+            run_document(as_translation(item), "r", model)
+        return
+    document, _ = run_document(as_translation(item), "r", model)
+    spec = RunSpec.from_document(yaml.safe_load(run_text(document)), tmp_path / "run.yml")
+    gpus = item["env"].get("NPROC_PER_NODE", "8")
+    nodes = [
+        {"name": f"node-{n}", "address": f"10.0.0.{n}", "gpus": int(gpus)}
+        for n in range(1, 3 if "NNODES" in item["env"] else 2)
+    ]
+    fleet = {"plugin": "pyswiftops.fleet.fleet", "runtime": "host", "root": "/r", "line": LINE}
+    plan = make_plan(Fleet.from_document({**fleet, "nodes": nodes}, tmp_path / "f"), spec, "r")
+    rendered: dict[str, list[str]] = {}
+    for word in map(str, plan.jobs["train"][0].argv[2:]):
+        if word.startswith("--"):
+            words = rendered[word[2:]] = []
+        else:
+            words.append(word)
+    for flag, given in item["flags"].items():
+        assert flag in OURS or same(rendered[flag], given), flag
+    for flag, words in rendered.items():
+        default = matrix.typed_flags(LINE)[item["verb"]][flag].partition(" = ")[2]
+        plain = default.strip("[']").replace("True", "true").replace("False", "false")
+        told = flag in item["flags"] or flag in OURS | MORE
+        assert told or same(words, [plain]), f"--{flag} {words}, and upstream has {default}"
