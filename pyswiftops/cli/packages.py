@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,9 @@ from rich.table import Table
 from pyswiftops import matrix as rows
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
-from pyswiftops.errors import BadInputError, Finding
+from pyswiftops.errors import EXIT_FAILED, BadInputError, Finding
+from pyswiftops.installed import conflicts, probe, read
+from pyswiftops.specs.fleet import Fleet
 from pyswiftops.stages.lines import rendered
 from pyswiftops.wheelhouse import make_wheelhouse
 
@@ -54,10 +57,17 @@ SHOWN = ("megatron-core", "torch", "transformers", "vllm")
 
 def matrix(
     line: Annotated[str | None, typer.Argument(help="A release line; default: all.")] = None,
+    fleet: opt.FleetFile = opt.FLEET,
     *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look at the nodes of a fleet; exit 1 on a conflict.")
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """What each release line of ms-swift needs, with the source and grade of every fact."""
+    if check:
+        _check(Fleet.load(fleet), line, as_json=as_json)
+        return
     known = rows.rows() if line is None else {line: rows.row(line)}
     if as_json:
         opt.emit({name: row.model_dump() for name, row in known.items()})
@@ -65,6 +75,26 @@ def matrix(
         show.out.print(_lines(known.values()))
     else:
         _one(known[line])
+
+
+def _check(fleet: Fleet, line: str | None, *, as_json: bool) -> None:
+    """What the fleet's nodes have, against the row of its line, or of another."""
+    row = rows.row(line or fleet.line)
+    found = []
+    for item in opt.client(opt.RUNS).execute(fleet, probe(row)):
+        try:
+            found += conflicts(row, item.node, read(item.stdout))
+        except (ValueError, KeyError):
+            said = (item.stderr or item.stdout).strip()[-500:] or f"exit code {item.code}"
+            found.append(Finding("a Python of the fleet file", said, item.node, "look at python:"))
+    if as_json:
+        opt.emit([asdict(finding) for finding in found])
+    for finding in () if as_json else found:
+        typer.echo(str(finding))
+    if not found and not as_json:
+        typer.echo(f"all {len(fleet.nodes)} nodes fit ms-swift {row.line}")
+    if found:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _lines(known: Iterable[rows.Row]) -> Table:

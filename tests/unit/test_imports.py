@@ -11,7 +11,7 @@ LAYERS = (
     ("specs", "states", "events", "migrations"),
     ("paths", "content", "explain", "tokens", "redact"),
     ("matrix",),
-    ("forecast", "wheelhouse"),
+    ("forecast", "installed", "wheelhouse"),
     ("stages", "planner", "data", "checkpoint", "settings"),
     ("filters", "translate"),
     ("guard", "private", "leftovers"),

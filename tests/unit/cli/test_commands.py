@@ -183,3 +183,21 @@ def test_a_script_becomes_a_run_file(swiftops: Swiftops, tmp_path: Path) -> None
     before = run.read_bytes()
     assert swiftops(*arguments, "--model", "/models/m").code == 2  # never written over
     assert run.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_the_nodes_of_a_fleet_are_held_against_the_matrix(
+    swiftops: Swiftops, tmp_path: Path
+) -> None:
+    path = tmp_path / "fleet.yml"
+    path.write_text(
+        "plugin: pyswiftops.fleet.fleet\nruntime: local\ndevice: cpu\n"
+        f"root: {tmp_path}/nodes\nnodes: [{{name: node-1}}]\n",
+        encoding="utf-8",
+    )
+    done = swiftops("matrix", "--check", "-i", str(path))
+    assert done.code == 0, done.err
+    assert "all 1 nodes fit ms-swift 4.6" in done.out
+    told = swiftops("matrix", "3.12", "--check", "-i", str(path), "--json")
+    assert told.code == 1
+    assert "node-1: ms-swift" in {item["where"] for item in json.loads(told.out)}
