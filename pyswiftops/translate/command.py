@@ -248,6 +248,7 @@ def _translated(item: _Found, source: str, to: str, where: str) -> Translation:
                 f"lines that have it: {', '.join(having)}" if having else "see swift --help",
             )
         )
+    notes += _meant(item.flags, source, to)
     result: dict[str, list[str]] = {}
     for name, words in flags.items():
         whole = _whole(name, old) or name
@@ -288,6 +289,19 @@ def _one(
         why += f"; did you mean --{near[0]}?" if near else ""
     notes.append(Note("dropped", name, why))
     return {}
+
+
+def _meant(flags: Mapping[str, list[str]], source: str, to: str) -> list[Note]:
+    """Names that mean something else on the other side of a line."""
+    order = list(matrix.rows())
+    found = []
+    for case in _renames()["meant"]:
+        words = flags.get(case["flag"])
+        last = order.index(case["until"])
+        crossed = (order.index(source) <= last) != (order.index(to) <= last)
+        if words is not None and crossed and ("value" not in case or case["value"] in words):
+            found.append(Note("note", case["flag"], case["text"]))
+    return found
 
 
 def _values(name: str, words: list[str], new: Mapping[str, str], notes: list[Note]) -> list[str]:

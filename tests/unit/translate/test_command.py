@@ -107,6 +107,18 @@ def test_a_launcher_with_a_list_of_addresses_and_its_password() -> None:
     assert set(kinds(found, "dropped")) == {"ips", "ssh_password"}
 
 
+def test_a_name_that_changed_its_meaning_is_told() -> None:
+    text = "megatron sft --agent_template {} --lr 1"
+    (found,) = translate(text.format("glm4"), "4.6", "3.6")
+    assert "GLM-4-0414" in kinds(found, "note")["agent_template"]
+    (found,) = translate(text.format("hermes"), "4.6", "3.6")
+    assert "agent_template" not in kinds(found, "note")
+    (found,) = translate(text.format("glm4"), "3.12", "3.6")
+    assert "agent_template" not in kinds(found, "note")
+    (found,) = translate("swift infer --model_type qwen2-7b", "4.6", "2.6")
+    assert "--model" in kinds(found, "note")["model_type"]
+
+
 def test_what_only_a_shell_knows_is_left_to_it() -> None:
     (found,) = translate('megatron sft --save "out/$1 x" --lr 1', "4.6")
     assert '--output_dir "out/$1 x"' in found.text()
