@@ -111,7 +111,7 @@ def _wheel(folder: Path, name: str, version: str) -> Path:
     return path
 
 
-def small_wheelhouse(folder: Path, version: str = "1.0") -> Path:
+def small_wheelhouse(folder: Path, version: str = "1.0", line: str = "4.6") -> Path:
     """A wheelhouse of two empty packages, so that an image of it is built quickly."""
     packages = folder / "packages"
     packages.mkdir(parents=True)
@@ -120,7 +120,7 @@ def small_wheelhouse(folder: Path, version: str = "1.0") -> Path:
         for path in (_wheel(packages, "small", version), _wheel(folder, "pyswiftops", version))
     }
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    index = {"line": "4.6", "python": python, "platform": "any", "requirements": ["small"]}
+    index = {"line": line, "python": python, "platform": "any", "requirements": ["small"]}
     (folder / "wheelhouse.json").write_text(json.dumps({**index, "files": files}), encoding="utf-8")
     return folder
 

@@ -15,7 +15,7 @@ import pytest
 
 from pyswiftops.runner import environment
 
-from .docker_lab import Lab, docker, inspected, small_lab
+from .docker_lab import Lab, docker, inspected, small_lab, small_wheelhouse
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(900)]
 
@@ -175,6 +175,13 @@ def test_what_cannot_be_is_refused_and_nothing_changes(
     before = lab.left()
     assert said in " ".join(lab.why("containers", **changes).split())
     assert lab.left() == before
+
+
+def test_a_wheelhouse_of_another_line_is_refused(lab: Lab, tmp_path: Path) -> None:
+    before, other = lab.ids(), small_wheelhouse(tmp_path / "other", line="4.5")
+    said = lab.why("containers", image={"build": {"wheelhouse": str(other)}})
+    assert "expected: a wheelhouse of line 4.6; found: one of line 4.5" in said
+    assert lab.ids() == before
 
 
 def test_check_mode_changes_nothing(lab: Lab) -> None:
