@@ -311,7 +311,7 @@ def _values(name: str, words: list[str], new: Mapping[str, str], notes: list[Not
     def called(word: str) -> str:
         for pair in _renames()["values"].get(name, ()):
             other = pair[1 - pair.index(word)] if word in pair else word
-            if f"'{word}'" not in kind and (f"'{other}'" in kind or "Literal" not in kind):
+            if f"'{word}'" not in kind and f"'{other}'" in kind:
                 return str(other)
         return word
 
