@@ -11,48 +11,17 @@ from pyswiftops.matrix import row
 from pyswiftops.planner.plan import Plan
 from pyswiftops.stages.catalog import stage_of
 from pyswiftops.stages.command import Command, Word
+from pyswiftops.stages.keys import KEYS
 from pyswiftops.stages.lines import Line, line
 from pyswiftops.stages.node import nodes_from_vars
 
 # Neutral name of a setting (stages/lines/) -> where its value comes from.
 SETTINGS = {
+    **KEYS,
     "model": "model",
-    "model_type": "model.model_type",
-    "template": "model.template",
-    "dtype": "model.torch_dtype; float32 on a fleet of device cpu",
-    "tuner": "method.tuner",
-    "lora_rank": "method.lora.rank",
-    "lora_alpha": "method.lora.alpha",
-    "lora_dropout": "method.lora.dropout",
-    "lora_targets": "method.lora.target_modules",
-    "tensor": "parallel.tensor",
-    "pipeline": "parallel.pipeline",
-    "context": "parallel.context",
-    "expert": "parallel.expert",
-    "sequence": "parallel.sequence",
-    "dataset": "data.train",
-    "system": "data.system",
-    "max_length": "data.max_length; auto takes what the stage data measured",
-    "micro_batch_size": "training.micro_batch_size",
-    "global_batch_size": "training.global_batch_size",
-    "iterations": "training.iterations",
-    "epochs": "training.epochs",
-    "learning_rate": "training.learning_rate",
-    "min_learning_rate": "training.min_learning_rate",
-    "warmup_fraction": "training.warmup_fraction",
-    "seed": "training.seed",
-    "recompute": "training.recompute",
-    "save_every": "training.save_every; without it, at the end",
-    "keep": "output.keep",
-    "no_optimizer": "output.save_optimizer",
-    "no_rng": "output.save_optimizer",
-    "save_safetensors": "output.save_safetensors",
-    "log_every": "training.log_every",
-    "report_to": "tracking.report_to",
-    "wandb_project": "tracking.project",
-    "wandb_experiment": "tracking.experiment",
-    "swanlab_project": "tracking.project",
-    "swanlab_experiment": "tracking.experiment",
+    "dtype": f"{KEYS['dtype']}; float32 on a fleet of device cpu",
+    "max_length": f"{KEYS['max_length']}; auto takes what the stage data measured",
+    "save_every": f"{KEYS['save_every']}; without it, at the end",
     "weights_only": "resume.mode",
     "mcore_model": "the run's own folder on the node: what convert left, or a checkpoint",
     "mcore_adapter": "the run's own folder on the node: a LoRA checkpoint",

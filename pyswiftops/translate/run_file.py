@@ -9,45 +9,11 @@ import yaml
 
 from pyswiftops.errors import BadInputError, Finding
 from pyswiftops.specs.run import RunSpec
+from pyswiftops.stages.keys import KEYS
 from pyswiftops.stages.lines import line as flag_table
 from pyswiftops.translate.command import Note, Translation
 
-# Neutral name, as of the flag tables -> key of the run file.
-KEYS = {
-    "model_type": "model.model_type",
-    "template": "model.template",
-    "dtype": "model.torch_dtype",
-    "system": "data.system",
-    "max_length": "data.max_length",
-    "tuner": "method.tuner",
-    "lora_rank": "method.lora.rank",
-    "lora_alpha": "method.lora.alpha",
-    "lora_dropout": "method.lora.dropout",
-    "tensor": "parallel.tensor",
-    "pipeline": "parallel.pipeline",
-    "context": "parallel.context",
-    "expert": "parallel.expert",
-    "sequence": "parallel.sequence",
-    "micro_batch_size": "training.micro_batch_size",
-    "global_batch_size": "training.global_batch_size",
-    "iterations": "training.iterations",
-    "epochs": "training.epochs",
-    "learning_rate": "training.learning_rate",
-    "min_learning_rate": "training.min_learning_rate",
-    "warmup_fraction": "training.warmup_fraction",
-    "seed": "training.seed",
-    "recompute": "training.recompute",
-    "save_every": "training.save_every",
-    "log_every": "training.log_every",
-    "save_safetensors": "output.save_safetensors",
-    "keep": "output.keep",
-    "wandb_project": "tracking.project",
-    "wandb_experiment": "tracking.experiment",
-    "swanlab_project": "tracking.project",
-    "swanlab_experiment": "tracking.experiment",
-}
-LISTS = {"dataset": "data.train", "lora_targets": "method.lora.target_modules",
-         "report_to": "tracking.report_to"}  # fmt: skip
+LISTS = {"dataset", "lora_targets", "report_to"}
 # What the pipeline itself says, on every node.
 OURS = {"mcore_model", "mcore_adapter", "weights_only", "output"}
 LAUNCH = {"NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}
@@ -109,12 +75,12 @@ def run_document(
 def _take(document: dict[str, Any], neutral: str, flag: str, words: list[str]) -> None:
     """Put a flag where the run file has a key for it, else among the extra arguments."""
     if neutral in LISTS:
-        _put(document, LISTS[neutral], words)
-    elif neutral in KEYS and len(words) == 1:
-        _put(document, KEYS[neutral], _plain(words[0]))
+        _put(document, KEYS[neutral], words)
     elif neutral in {"no_optimizer", "no_rng"}:
         if words != ["false"]:
-            _put(document, "output.save_optimizer", value=False)
+            _put(document, KEYS[neutral], value=False)
+    elif neutral in KEYS and len(words) == 1:
+        _put(document, KEYS[neutral], _plain(words[0]))
     else:
         values = [_plain(word) for word in words]
         given = values[0] if len(values) == 1 else values or True

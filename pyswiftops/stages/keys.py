@@ -1,0 +1,43 @@
+"""Which key of the run file holds a setting; what a plan explains and a translation writes."""
+
+from __future__ import annotations
+
+# Neutral name of a training setting, as of the flag tables (stages/lines/) -> key of the run file.
+KEYS = {
+    "model_type": "model.model_type",
+    "template": "model.template",
+    "dtype": "model.torch_dtype",
+    "tuner": "method.tuner",
+    "lora_rank": "method.lora.rank",
+    "lora_alpha": "method.lora.alpha",
+    "lora_dropout": "method.lora.dropout",
+    "lora_targets": "method.lora.target_modules",
+    "tensor": "parallel.tensor",
+    "pipeline": "parallel.pipeline",
+    "context": "parallel.context",
+    "expert": "parallel.expert",
+    "sequence": "parallel.sequence",
+    "dataset": "data.train",
+    "system": "data.system",
+    "max_length": "data.max_length",
+    "micro_batch_size": "training.micro_batch_size",
+    "global_batch_size": "training.global_batch_size",
+    "iterations": "training.iterations",
+    "epochs": "training.epochs",
+    "learning_rate": "training.learning_rate",
+    "min_learning_rate": "training.min_learning_rate",
+    "warmup_fraction": "training.warmup_fraction",
+    "seed": "training.seed",
+    "recompute": "training.recompute",
+    "save_every": "training.save_every",
+    "keep": "output.keep",
+    "no_optimizer": "output.save_optimizer",
+    "no_rng": "output.save_optimizer",
+    "save_safetensors": "output.save_safetensors",
+    "log_every": "training.log_every",
+    "report_to": "tracking.report_to",
+    "wandb_project": "tracking.project",
+    "wandb_experiment": "tracking.experiment",
+    "swanlab_project": "tracking.project",
+    "swanlab_experiment": "tracking.experiment",
+}
