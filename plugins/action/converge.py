@@ -30,11 +30,17 @@ START = (
 
 def _joined(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments with the lists of all parts in them, as plain data, which is copied quickly."""
+    if not {"parts", "resources"} & set(arguments):
+        raise AnsibleActionFail(
+            "expected: resources, or parts; found: neither; where: converge; "
+            "remedy: see ansible-doc pyswiftops.fleet.converge"
+        )
     joined = {name: value for name, value in arguments.items() if name != "parts"}
     for part in arguments.get("parts") or []:
         if not isinstance(part, Mapping) or not set(part) <= set(ARGUMENTS) - {"parts", "pending"}:
-            raise AnsibleActionFail(
-                f"expected: parts with needs, resources, reactions, checks; found: {part!r}; "
+            found = sorted(part) if isinstance(part, Mapping) else type(part).__name__
+            raise AnsibleActionFail(  # names alone: contents may be secret
+                f"expected: parts with needs, resources, reactions, checks; found: {found}; "
                 "where: parts; remedy: see ansible-doc pyswiftops.fleet.converge"
             )
         for name, items in part.items():
