@@ -235,6 +235,16 @@ class NodePaths:
         """The trained model as an HF checkpoint."""
         return self._below("runs", self.run_id, "export")
 
+    @property
+    def evaluation(self) -> str:
+        """What an evaluation writes."""
+        return self._below("runs", self.run_id, "eval")
+
+    @property
+    def samples(self) -> str:
+        """The answers that the stage sample drew, JSON lines."""
+        return self._below("runs", self.run_id, "sample", "samples.jsonl")
+
     def questions(self, job: str) -> str:
         """The questions that an infer job asks, JSON lines."""
         return self._below("runs", self.run_id, "infer", f"{job}-questions.jsonl")

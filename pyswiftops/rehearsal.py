@@ -100,7 +100,7 @@ def rehearsal_spec(spec: RunSpec, release: str) -> RunSpec:
         spec: The real run.
         release: The fleet's release line.
     """
-    names = line(release).train
+    names = line(release).verb("train").flags
     shortened = {names[name] for name in WHOLE_RUN} | set(LEARNING_RATE)
     extra = {stage: dict(flags) for stage, flags in spec.extra_args.items()}
     if "train" in extra:

@@ -80,6 +80,14 @@ def locate(path: Path) -> Path | None:
     return next((entry for entry in numbered(path) if holds_anything(entry)), None)
 
 
+def of_transformers(output: Path) -> Path | None:
+    """Return the highest whole ``checkpoint-N`` of a training without Megatron, or None."""
+    if not output.is_dir():
+        return None
+    whole = (entry for entry in numbered(output) if (entry / "trainer_state.json").is_file())
+    return next(whole, None)
+
+
 def numbered(output: Path) -> list[Path]:
     """Return the ``checkpoint-N`` folders in a training's output folder, the highest N first."""
     found = [

@@ -83,7 +83,8 @@ def max_length(params: dict) -> int:
 
 def checkpoint(params: dict) -> str:
     """The latest checkpoint below training's output folder."""
-    found = torch_dist.locate(Path(params["train"]))
+    output = Path(params["train"])
+    found = torch_dist.locate(output) or torch_dist.of_transformers(output)
     if found is None:
         raise LookupError(f"no checkpoint below {params['train']}")
     return str(found)

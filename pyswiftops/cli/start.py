@@ -25,7 +25,14 @@ def _quoted(value: Any) -> str:
 
 
 def fleet_text(
-    *, runtime: str, device: str, addresses: list[str], nodes: int, gpus: int, root: str
+    *,
+    runtime: str,
+    device: str,
+    addresses: list[str],
+    nodes: int,
+    gpus: int,
+    root: str,
+    line: str = "4.6",
 ) -> str:
     """A fleet file with comments.
 
@@ -36,13 +43,14 @@ def fleet_text(
         nodes: How many, for local.
         gpus: GPUs of each node, on device gpu.
         root: Parent of the nodes' own directories.
+        line: The release line.
     """
     lines = [
         "plugin: pyswiftops.fleet.fleet # always the first line: Ansible reads this file too",
         f"runtime: {runtime} # local: folders of this machine; host: machines reached by SSH",
         f"device: {device} # cpu hides GPUs",
         f"root: {_quoted(root)} # parent of the nodes' own directories",
-        'line: "4.6" # the ms-swift release line that the nodes have',
+        f'line: "{line}" # the ms-swift release line that the nodes have',
     ]
     if runtime != "local":
         lines += [

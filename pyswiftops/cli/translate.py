@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
+from pyswiftops.cli.start import fleet_text
 from pyswiftops.errors import BadInputError, Finding
 from pyswiftops.translate import Note, Translation
 from pyswiftops.translate import translate as translated
@@ -30,6 +31,9 @@ def translate(
     run: Annotated[
         Path | None, typer.Option(help="Write the one training command as this run file.")
     ] = None,
+    fleet: Annotated[
+        Path | None, typer.Option(help="Write the nodes that the command names as a fleet file.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="HF model for --run, if the command names none.")
     ] = None,
@@ -38,8 +42,14 @@ def translate(
     """Read a script that starts ms-swift, execute nothing, and say it in another release line."""
     found = translated(_read(script), to, source, script)
     notes: list[Note] = []
+    texts: dict[Path, str] = {}
     if run is not None:
-        notes = _write(run, found, model)
+        document, notes = run_document(_only(run, found), _run_name(run), model)
+        texts[run] = run_text(document)
+    if fleet is not None:
+        texts[fleet] = fleet_of(_only(fleet, found))
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
     if as_json:
         opt.emit([{**asdict(item), "argv": item.argv(), "text": item.text()} for item in found])
         return
@@ -47,8 +57,10 @@ def translate(
         typer.echo(f"# line {item.line}, read as ms-swift {item.source}")
         typer.echo(item.text())
         _show([*item.notes, *(notes if run is not None else [])])
-    if run is not None:
+    if run is not None and fleet is None:
         show.err.print(f"written: {run}; next: swiftops init for a fleet file", markup=False)
+    elif texts:
+        show.err.print(f"written: {', '.join(map(str, texts))}", markup=False)
 
 
 def _read(script: str) -> str:
@@ -61,18 +73,52 @@ def _read(script: str) -> str:
         ) from problem
 
 
-def _write(path: Path, found: list[Translation], model: str | None) -> list[Note]:
+def _only(path: Path, found: list[Translation]) -> Translation:
+    """The one command, for a file that is not there yet."""
     if len(found) != 1:
         raise BadInputError(
-            Finding("one command", f"{len(found)} of them", "the script", "give one with --run")
+            Finding(
+                "one command", f"{len(found)} of them", "the script", f"give one, for {path.name}"
+            )
         )
     if path.exists():
         raise BadInputError(
             Finding("a file that is not there yet", "one", str(path), "give another name")
         )
-    document, notes = run_document(found[0], path.stem if path.stem != "run" else "train", model)
-    path.write_text(run_text(document), encoding="utf-8")
-    return notes
+    return found[0]
+
+
+def _run_name(path: Path) -> str:
+    return path.stem if path.stem != "run" else "train"
+
+
+def fleet_of(found: Translation) -> str:
+    """The fleet file that a command speaks of: its launcher's addresses, or this one machine.
+
+    Raises:
+        BadInputError: it is for several nodes and names none, or another number of them.
+    """
+    words = {key: found.env.get(key, "") for key in ("NNODES", "NPROC_PER_NODE")}
+    count, gpus = (int(word) if word.isdigit() else None for word in words.values())
+    named = len(found.addresses)
+    if (count or 1) > 1 and count != named:
+        raise BadInputError(
+            Finding(
+                f"{count} addresses of nodes",
+                f"{named} in the command",
+                f"NNODES, line {found.line}",
+                "make the fleet file with swiftops init",
+            )
+        )
+    return fleet_text(
+        runtime="host" if named else "local",
+        device="gpu",
+        addresses=list(found.addresses),
+        nodes=1,
+        gpus=gpus or 8,
+        root="/data/swiftops",
+        line=found.to,
+    )
 
 
 def _show(notes: list[Note]) -> None:

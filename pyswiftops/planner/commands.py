@@ -16,10 +16,10 @@ from pyswiftops.matrix import check_flags
 from pyswiftops.planner.hang import suspect
 from pyswiftops.planner.parallel import check_parallel
 from pyswiftops.specs.run import KEY, RunSpec
-from pyswiftops.stages import lines, train
+from pyswiftops.stages import train
 from pyswiftops.stages.command import Command
 from pyswiftops.stages.node import NodeFacts, nodes_from_vars, world_size
-from pyswiftops.stages.render import context, render, verb
+from pyswiftops.stages.render import context, program, render, verb
 
 # Neutral names of flags that only the tool may set: paths, and where the endpoint listens.
 OWNED = (
@@ -29,6 +29,9 @@ OWNED = (
     "dataset",
     "to_mcore",
     "to_hf",
+    "adapters",
+    "checkpoint",
+    "output_file",
     "questions",
     "answers",
     "host",
@@ -44,19 +47,18 @@ def check(spec: RunSpec, nodes: Sequence[NodeFacts], model: Mapping[str, Any]) -
     findings = [
         finding
         for stage, names in spec.extra_args.items()
-        for finding in check_flags(line, verb(stage, spec), names, f"extra_args.{stage}")
+        for finding in check_flags(line, program(stage, spec, line), names, f"extra_args.{stage}")
     ]
-    findings += _check_owned(spec, lines.line(line))
+    findings += _check_owned(spec, line)
     return findings + check_parallel(spec, world_size(nodes), model)
 
 
-def _check_owned(spec: RunSpec, line: lines.Line) -> list[Finding]:
+def _check_owned(spec: RunSpec, line: str) -> list[Finding]:
     """Findings for flags that tell where things are, which later stages count on."""
-    tables = {"train": line.train, "infer": line.infer, "deploy": line.infer}
     findings = []
     for stage, names in spec.extra_args.items():
-        table = tables.get(stage, line.export)
-        owned = {table[name] for name in OWNED if name in table} | set(line.train_always)
+        table = verb(stage, spec, line)
+        owned = {table.flags[name] for name in OWNED if name in table.flags} | set(table.always)
         findings += [
             Finding(
                 "flags that the tool does not set itself",

@@ -17,6 +17,9 @@ from pyswiftops.stages.node import nodes_from_vars
 from pyswiftops.stages.render import render
 from pyswiftops.stages.sources import fetched_items
 
+# Stages without jobs of their own, and the stage without whose jobs they have no work.
+WORK_OF = {"compare": "roundtrip", "smoke": "deploy"}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -68,8 +71,14 @@ class Plan:
         return cls(str(data["run_id"]), fleet, spec, jobs)
 
     def idle(self, stage: str) -> bool:
-        """Whether a stage has nothing to do in this plan: fetch, where all lies on the nodes."""
-        return stage == "fetch" and not fetched_items(self.spec)
+        """Whether a stage has nothing to do in this plan, as an eval that no one asked for."""
+        if stage == "fetch":
+            return not fetched_items(self.spec)
+        if stage == "gather":
+            return self.spec.method.backend == "swift"
+        lead = WORK_OF.get(stage, stage)
+        jobs = CATALOG[lead].jobs
+        return bool(jobs) and not any(self.jobs[job] for job in jobs)
 
     def _fetched(self) -> list[str]:
         """What is fetched, from where, to where, as comments."""
@@ -85,6 +94,8 @@ class Plan:
         """Every command on every node as one would type it, stage by stage."""
         lines = []
         for stage in CATALOG.values():
+            if stage.name != "fetch" and self.idle(stage.name):
+                continue
             lines.append(f"# {stage.name}: {stage.what}")
             lines += self._fetched() if stage.name == "fetch" else []
             for job in stage.jobs:

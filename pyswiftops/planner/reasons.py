@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from pyswiftops.errors import BadInputError, Finding
 from pyswiftops.matrix import row
@@ -12,8 +11,8 @@ from pyswiftops.planner.plan import Plan
 from pyswiftops.stages.catalog import stage_of
 from pyswiftops.stages.command import Command, Word
 from pyswiftops.stages.keys import KEYS
-from pyswiftops.stages.lines import Line, line
 from pyswiftops.stages.node import nodes_from_vars
+from pyswiftops.stages.render import verb
 
 # Neutral name of a setting (stages/lines/) -> where its value comes from.
 SETTINGS = {
@@ -22,7 +21,7 @@ SETTINGS = {
     "dtype": f"{KEYS['dtype']}; float32 on a fleet of device cpu",
     "max_length": f"{KEYS['max_length']}; auto takes what the stage data measured",
     "save_every": f"{KEYS['save_every']}; without it, at the end",
-    "weights_only": "resume.mode",
+    "weights_only": "resume.mode; without resume, weights are all there is",
     "mcore_model": "the run's own folder on the node: what convert left, or a checkpoint",
     "mcore_adapter": "the run's own folder on the node: a LoRA checkpoint",
     "output": "the run's own folder on the node (paths.py)",
@@ -39,7 +38,21 @@ SETTINGS = {
     "host": "deploy.host",
     "port": "deploy.port; auto leases a free port on the node",
     "served_name": "deploy.served_name; without it, the run's name",
+    "adapters": "export.form adapters: they are served beside the base",
+    "test_precision": "export.test_precision",
+    "checkpoint": "the run's own folder on the node: the checkpoint to go on from",
+    "eval_datasets": "eval.datasets",
+    "eval_backend": "eval.backend",
+    "limit": "eval.limit",
+    "vllm": "rollout: its vLLM answers while this trains",
+    "vllm_mode": "rollout: its vLLM answers while this trains",
+    "rollout_host": "the training address of the last node, where rollout serves",
+    "rollout_port": "rollout.port",
+    "sampler": "the job: answers are drawn",
+    "answers_each": "sample.answers",
+    "output_file": "the run's own folder on the node (paths.py)",
 }
+OURS = {"fetch", "data"}
 ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "gpus of the node; empty hides all GPUs",
     "HF_HOME": "caches are the node's own, so that nodes need no shared disk",
@@ -77,23 +90,13 @@ class Reason:
     why: str
 
 
-def _tables(job: str, table: Line) -> tuple[Mapping[str, str], list[tuple[Mapping[str, Any], str]]]:
-    """The job's neutral table, and fixed tables with what they are for, the strongest first."""
-    cpu = [
-        (table.cpu_train if job == "train" else {}, "what training needs on the CPU backend"),
-        (table.cpu_megatron, "what megatron needs on the CPU backend"),
-        (table.cpu_precision, "real float32: --torch_dtype alone turns on float16"),
-    ]
-    offline = (table.offline, "keeps upstream from asking the model hub about local paths")
-    always = (
-        {**table.train_always, **table.train_usual},
-        f"every training command of ms-swift {table.name}",
-    )
-    if job == "train":
-        return table.train, [always, offline, *cpu]
-    if job in {"convert", "roundtrip_export", "export"}:
-        return table.export, [offline, *cpu]
-    return table.infer, []
+# Flags that every command of a verb has.
+ALWAYS = {
+    "check_model": "keeps upstream from asking the model hub about local paths",
+    "check_model_is_latest": "keeps upstream from asking the model hub about local paths",
+    "fp16": "real float32: the type alone turns on float16",
+    "bf16": "real float32: the type alone turns on float16",
+}
 
 
 def _flag(plan: Plan, command: Command, name: str) -> str:
@@ -103,14 +106,26 @@ def _flag(plan: Plan, command: Command, name: str) -> str:
     key = "infer" if command.job == "roundtrip_infer" else key
     if name in dict(plan.spec.extra_args).get(key, {}):  # type: ignore[call-overload]
         return f"extra_args.{key} of the run file"
-    neutral, fixed = _tables(command.job, line(plan.fleet.line))
-    for table, what in fixed:
-        if name in table:
-            return what
-    for setting, flag in neutral.items():
+    if command.job in OURS:
+        return "the helper's own option"
+    table = verb(key, plan.spec, plan.fleet.line)
+    for fixed, what in (
+        (table.always, f"every such command of ms-swift {plan.fleet.line}"),
+        (table.cpu or {}, "what it needs on the CPU backend"),
+        (table.usual, f"every such command of ms-swift {plan.fleet.line}"),
+    ):
+        if name in fixed:
+            return ALWAYS.get(name, what)
+    together = {
+        flag: setting
+        for setting, values in table.instead.items()
+        for flags in values.values()
+        for flag in flags
+    }
+    for setting, flag in (*table.flags.items(), *((one, two) for two, one in together.items())):
         if flag == name and setting in SETTINGS:
             return SETTINGS[setting]
-    return "the helper's own option" if command.job != "train" else ""
+    return ""
 
 
 def _variable(plan: Plan, name: str, job: str) -> str:

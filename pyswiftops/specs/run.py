@@ -18,7 +18,9 @@ from pyswiftops.specs.texts import Word
 KEY = "run"
 AnySource = TypeVar("AnySource", bound=Source)
 Scalar = str | int | float | bool
-STAGES_WITH_EXTRA_ARGS = ("convert", "train", "export", "infer", "deploy")
+StageWithArgs = Literal[
+    "convert", "train", "export", "infer", "deploy", "eval", "sample", "rollout"
+]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OURS = re.compile(
     r"(MASTER_(ADDR|PORT)|NNODES|NODE_RANK|NPROC_PER_NODE|(LOCAL_)?(RANK|WORLD_SIZE)"
@@ -26,7 +28,7 @@ _OURS = re.compile(
 )
 _FLAG = re.compile(r"-(?![0-9.])")  # a negative number is none
 _RUN_CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/checkpoint-[0-9]+)?")
-_SECRET = re.compile(
+SECRET = re.compile(
     r"(^|_)(TOKEN(?!_(NUM|LEN|LENGTH|LIMIT|COUNT)$)|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY)(_|$)",
     re.IGNORECASE,
 )
@@ -68,12 +70,44 @@ class Lora(Model):
     target_modules: list[Word] = Field(min_length=1, default_factory=lambda: ["all-linear"])
 
 
-class Method(Model):
-    """What is trained, and which weights move."""
+class Rlhf(Model):
+    """Learning from preferences or rewards; what else a type takes goes into ``extra_args``."""
 
-    task: Literal["sft", "pt"] = Field(default="sft", description="megatron sft or megatron pt.")
+    type: Literal["dpo", "kto", "rm", "grpo", "gkd", "orpo", "simpo", "cpo", "ppo"]
+    beta: float | None = Field(default=None, description="Weight of the distance to the reference.")
+
+
+class Method(Model):
+    """What is trained, how, and which weights move."""
+
+    task: Literal["sft", "pt", "rlhf"] = Field(default="sft", description="The verb of ms-swift.")
+    backend: Literal["megatron", "swift"] = Field(
+        default="megatron", description="swift: transformers, with DeepSpeed or FSDP."
+    )
     tuner: Literal["lora", "full"] = Field(default="lora")
     lora: Lora = Field(default_factory=Lora)
+    rlhf: Rlhf | None = Field(default=None, description="With task rlhf.")
+    task_type: (
+        Literal["causal_lm", "seq_cls", "embedding", "reranker", "generative_reranker"] | None
+    ) = Field(default=None, description="What the model gives; default: text.")
+    num_labels: int | None = Field(default=None, ge=1, description="Of task_type seq_cls.")
+    freeze_llm: bool | None = Field(default=None, description="Of a multimodal model.")
+    freeze_vit: bool | None = Field(default=None, description="Of a multimodal model.")
+    freeze_aligner: bool | None = Field(default=None, description="Of a multimodal model.")
+    deepspeed: Word | None = Field(
+        default=None, description="zero0 to zero3, zero2_offload, zero3_offload, or a JSON file."
+    )
+    fsdp: Word | None = Field(default=None, description="As ms-swift takes it, e.g. fsdp2.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Method:
+        if (self.task == "rlhf") != (self.rlhf is not None):
+            raise ValueError("'rlhf' with its type where task is rlhf, and only there")
+        if self.backend == "megatron" and (self.deepspeed or self.fsdp):
+            raise ValueError("deepspeed and fsdp with backend swift alone")
+        if self.deepspeed and self.fsdp:
+            raise ValueError("one of 'deepspeed' and 'fsdp'")
+        return self
 
 
 class Alerts(Model):
@@ -104,6 +138,10 @@ class Training(Model):
     log_every: int = Field(default=1, ge=1, description="Steps.")
     seed: int = Field(default=42)
     recompute: Literal["selective", "full", "none"] = Field(default="selective")
+    fp8: Literal["e4m3", "hybrid"] | None = Field(
+        default=None, description="Format of FP8 matrix products, on GPUs that have them."
+    )
+    fp8_recipe: Literal["tensorwise", "delayed", "mxfp8", "blockwise"] | None = Field(default=None)
     hang_timeout: float = Field(
         default=1800,
         ge=0,
@@ -141,7 +179,7 @@ class Training(Model):
                 raise ValueError(f"names of environment variables; {name!r} is none")
             if _OURS.fullmatch(name):
                 raise ValueError(f"variables that the launch does not set itself; {name} is set")
-            if _SECRET.search(name):
+            if SECRET.search(name):
                 raise ValueError(f"no secrets in a run file, which is kept; {name} looks like one")
         return env
 
@@ -171,7 +209,7 @@ class Output(Model):
         default=False, description="Let upstream write HF weights beside the shards."
     )
     save_optimizer: bool = Field(default=True, description="Needed to resume.")
-    keep: int | None = Field(default=None, ge=2, description="Checkpoints to keep.")
+    keep: int | None = Field(default=None, ge=1, description="Checkpoints; megatron: at least 2.")
 
 
 class Resume(Model):
@@ -211,6 +249,41 @@ class Tracking(Model):
     report_to: tuple[Literal["tensorboard", "wandb", "swanlab"], ...] = ("tensorboard",)
     project: Word | None = None
     experiment: Word | None = None
+
+
+class Export(Model):
+    """What the trained checkpoint becomes."""
+
+    form: Literal["hf", "mcore", "adapters"] = Field(
+        default="hf",
+        description="hf, mcore: whole weights, LoRA merged. adapters: those of LoRA alone.",
+    )
+    test_precision: bool = Field(
+        default=False, description="Compare both models' outputs; needs memory for both."
+    )
+
+
+class Eval(Model):
+    """Benchmarks of EvalScope; the stage eval does nothing without this section."""
+
+    datasets: list[Word] = Field(min_length=1, description="For instance gsm8k.")
+    backend: Literal["Native", "OpenCompass", "VLMEvalKit"] = Field(default="Native")
+    limit: int | None = Field(default=None, ge=1, description="Rows of each dataset.")
+
+
+class Sample(Model):
+    """Answers of the trained model to the training rows; the stage sample needs this section."""
+
+    answers: int = Field(default=4, ge=1, description="To each row.")
+    max_tokens: int = Field(default=512, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+
+
+class Rollout(Model):
+    """vLLM that answers while GRPO or GKD train, on the last node; the stage rollout needs it."""
+
+    gpus: list[int] = Field(min_length=1, description="Not among the node's GPUs for training.")
+    port: int = Field(default=8000, ge=1, le=65535)
 
 
 class Deploy(Model):
@@ -272,11 +345,15 @@ class RunSpec(Model):
     output: Output = Field(default_factory=Output)
     resume: Resume | None = Field(default=None, description="Go on from a checkpoint.")
     tracking: Tracking = Field(default_factory=Tracking)
+    export: Export = Field(default_factory=Export)
+    eval: Eval | None = Field(default=None)
+    sample: Sample | None = Field(default=None)
+    rollout: Rollout | None = Field(default=None)
     deploy: Deploy = Field(default_factory=Deploy)
     smoke: Smoke = Field(default_factory=Smoke)
     notify: tuple[Channel, ...] = Field(default=(), description="Who is told of the run.")
-    extra_args: dict[Literal["convert", "train", "export", "infer", "deploy"], dict[str, Any]] = (
-        Field(default_factory=dict, description="stage -> flag without dashes -> value(s).")
+    extra_args: dict[StageWithArgs, dict[str, Any]] = Field(
+        default_factory=dict, description="stage -> flag without dashes -> value(s)."
     )
 
     @field_validator("extra_args")
@@ -285,7 +362,7 @@ class RunSpec(Model):
         for name, value in (item for flags in stages.values() for item in flags.items()):
             if not _VARIABLE.fullmatch(name):
                 raise ValueError(f"flags without dashes, as in learning_rate; {name!r} is none")
-            if _SECRET.search(name):
+            if SECRET.search(name):
                 raise ValueError(f"no secrets in a run file, which is kept; {name} looks like one")
             words = value if isinstance(value, list) else [value]
             if any(isinstance(word, str) and _FLAG.match(word) for word in words):
@@ -293,6 +370,18 @@ class RunSpec(Model):
             if any(isinstance(word, list) for word in words):
                 raise ValueError(f"a value or a list of values; {name} has lists in a list")
         return stages
+
+    @model_validator(mode="after")
+    def _adapters_of_lora(self) -> RunSpec:
+        if self.export.form == "adapters" and self.method.tuner != "lora":
+            raise ValueError("export.form adapters with method.tuner lora alone")
+        if self.method.backend == "swift" and self.export.form == "mcore":
+            raise ValueError("export.form hf or adapters with method.backend swift")
+        if self.method.backend == "megatron" and self.output.keep == 1:
+            raise ValueError("output.keep of at least 2 with method.backend megatron")
+        if self.rollout is not None and self.method.task != "rlhf":
+            raise ValueError("rollout with method.task rlhf alone")
+        return self
 
     @classmethod
     def load(cls, path: str | Path) -> RunSpec:

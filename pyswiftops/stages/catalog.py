@@ -59,9 +59,15 @@ CATALOG: dict[str, Stage] = {
             after=("infer", "roundtrip"),
         ),
         Stage(
+            "rollout",
+            "serves the base model to training by reinforcement, if the run asks for it",
+            after=("fetch",),
+            jobs=("rollout",),
+        ),
+        Stage(
             "train",
-            "megatron training on all nodes, each writing to its own root",
-            after=("data", "compare"),
+            "training on all nodes, each writing to its own root",
+            after=("data", "compare", "rollout"),
             jobs=("train",),
         ),
         Stage(
@@ -71,9 +77,21 @@ CATALOG: dict[str, Stage] = {
         ),
         Stage(
             "export",
-            "mcore -> HF on the first node, LoRA merged",
+            "the checkpoint in the form that is asked for, on the first node",
             after=("gather",),
             jobs=("export",),
+        ),
+        Stage(
+            "eval",
+            "runs benchmarks on the exported model, if the run asks for it",
+            after=("export",),
+            jobs=("eval",),
+        ),
+        Stage(
+            "sample",
+            "draws answers of the exported model to the rows, if the run asks for it",
+            after=("export",),
+            jobs=("sample",),
         ),
         Stage("deploy", "serves the exported model", after=("export",), jobs=("deploy",)),
         Stage("smoke", "asks the endpoint and checks the answers", after=("deploy",)),

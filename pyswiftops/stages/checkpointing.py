@@ -5,46 +5,85 @@ from __future__ import annotations
 from typing import Any
 
 from pyswiftops.stages.command import Command, Late
-from pyswiftops.stages.context import Context, named
+from pyswiftops.stages.context import Context
 
 CHECKPOINT = Late("train.checkpoint")
 
 
-def _export(context: Context, job: str, settings: dict[str, Any], extra: str) -> list[Command]:
-    node, model = context.first, context.spec.model
+def _export(
+    context: Context, job: str, what: str, settings: dict[str, Any], extra: str
+) -> list[Command]:
+    node, spec = context.first, context.spec
     common = {
         "model": context.model(node),
-        "model_type": model.model_type,
-        "template": model.template,
+        "model_type": spec.model.model_type,
+        "template": spec.model.template,
         "dtype": context.dtype,
         "overwrite": True,
+        "tensor": spec.parallel.tensor,
+        "pipeline": spec.parallel.pipeline,
     }
-    flags = {**named(context.line.export, {**common, **settings}), **context.extra_args(extra)}
     env = {**context.environment(node, ranks=1), **context.launcher(node, (node,))}
     if job != "export":  # it alone runs by itself
         env |= context.threads(node)
-    return [context.command(job, node, context.megatron("export", flags), env)]
+    argv = context.words(what, {**common, **settings}, extra)
+    return [context.command(job, node, argv, env)]
 
 
 def convert(context: Context) -> list[Command]:
     """HF -> mcore on the first node."""
+    if context.spec.method.backend == "swift":
+        return []
     output = context.paths(context.first).mcore
-    return _export(context, "convert", {"to_mcore": True, "output": output}, "convert")
+    return _export(context, "convert", "convert", {"to_mcore": True, "output": output}, "convert")
 
 
 def roundtrip(context: Context) -> list[Command]:
     """The converted, untrained model back to HF: what it answers proves the conversion."""
+    if context.spec.method.backend == "swift":
+        return []
     paths = context.paths(context.first)
     settings = {"mcore_model": paths.mcore, "to_hf": True, "output": paths.roundtrip}
-    return _export(context, "roundtrip_export", settings, "convert")
+    return _export(context, "roundtrip_export", "export", settings, "convert")
 
 
 def export(context: Context) -> list[Command]:
-    """The trained checkpoint -> HF on the first node; LoRA is merged into the base."""
-    paths = context.paths(context.first)
-    settings: dict[str, Any] = {"to_hf": True, "output": paths.export}
-    if context.spec.method.tuner == "lora":
-        settings |= {"mcore_model": paths.mcore, "mcore_adapter": CHECKPOINT, "merge_lora": True}
-    else:
+    """The trained checkpoint in the form that the spec asks for, on the first node.
+
+    Whole weights, or LoRA merged into the base, as HF or mcore; or the adapters alone.
+    """
+    spec, paths = context.spec, context.paths(context.first)
+    form, lora = spec.export.form, spec.method.tuner == "lora"
+    if spec.method.backend == "swift":
+        return _merge(context) if lora and form == "hf" else []
+    settings: dict[str, Any] = {
+        "output": paths.export,
+        "to_mcore" if form == "mcore" else "to_hf": True,
+        "test_precision": True if spec.export.test_precision else None,
+    }
+    if not lora:
         settings |= {"mcore_model": CHECKPOINT}
-    return _export(context, "export", settings, "export")
+    else:
+        settings |= {
+            "mcore_model": paths.mcore,
+            "mcore_adapter": CHECKPOINT,
+            "merge_lora": form != "adapters",
+        }
+    return _export(context, "export", "export", settings, "export")
+
+
+def _merge(context: Context) -> list[Command]:
+    """Adapters that were trained without Megatron, merged; other forms are there as they are."""
+    node, spec = context.first, context.spec
+    settings = {
+        "model": context.model(node),
+        "model_type": spec.model.model_type,
+        "template": spec.model.template,
+        "dtype": context.dtype,
+        "adapters": [CHECKPOINT],
+        "merge_lora": True,
+        "overwrite": True,
+        "output": context.paths(node).export,
+    }
+    env = {**context.environment(node, ranks=1), **context.threads(node)}
+    return [context.command("export", node, context.words("merge", settings, "export"), env)]

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pyswiftops.errors import Finding, MatrixError
 from pyswiftops.matrix import Row
 from pyswiftops.paths import NodePaths
 from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages.command import Command, Late, Word, flag_words
-from pyswiftops.stages.lines import Line
+from pyswiftops.stages.lines import Line, Verb, rendered
 from pyswiftops.stages.node import NodeFacts
 from pyswiftops.stages.sources import data_items, model_item
 
@@ -106,18 +107,41 @@ class Context:
             env["NCCL_SOCKET_IFNAME"] = node.interface
         return env
 
-    def megatron(self, verb: str, flags: Mapping[str, Any]) -> tuple[Word, ...]:
-        """Words of a ``megatron`` verb, through the CPU backend on CPU fleets."""
-        everywhere = {**flags, **self.line.offline}
-        if not self.on_cpu:
-            return ("megatron", verb, *flag_words(everywhere))
-        on_cpu = {**everywhere, **self.line.cpu_precision, **self.line.cpu_megatron}
-        backend = ("python", "-m", "pyswiftops.cpu_backend")
-        return (*backend, "megatron", verb, *flag_words(on_cpu))
+    def words(
+        self, what: str, settings: Mapping[str, Any], extra: str | None = None
+    ) -> tuple[Word, ...]:
+        """The words of the verb that does ``what``, through the CPU backend where it needs it.
 
-    def swift(self, verb: str, flags: Mapping[str, Any]) -> tuple[Word, ...]:
-        """Words of a ``swift`` verb."""
-        return ("swift", verb, *flag_words(flags))
+        Args:
+            what: A key of the line's verbs.
+            settings: Neutral name -> value.
+            extra: The stage whose ``extra_args`` they take; they win over what is usual.
+
+        Raises:
+            MatrixError: the line cannot do it, or not without GPUs.
+        """
+        verb, task = self.line.verb(what), self.spec.method.task
+        program = verb.program.format(task=task).split()
+        flags = {**self.line.flags(what, task, settings), **verb.usual}
+        if self.on_cpu:
+            flags |= self._on_cpu(verb)
+        flags |= {**self.extra_args(extra or what), **verb.always}
+        if self.on_cpu and program[0] == "megatron":
+            program = ["python", "-m", "pyswiftops.cpu_backend", *program]
+        return (*program, *flag_words(flags))
+
+    def _on_cpu(self, verb: Verb) -> Mapping[str, Any]:
+        if verb.cpu is None:
+            able = [name for name, line in rendered().items() if line.verbs["train"].cpu]
+            raise MatrixError(
+                Finding(
+                    "GPUs",
+                    "device: cpu",
+                    f"`{verb.program}` of ms-swift {self.line.name}",
+                    f"lines that train on CPU: {', '.join(able)}",
+                )
+            )
+        return verb.cpu
 
     def extra_args(self, stage: str) -> dict[str, Any]:
         """The user's own flags of a stage; they win over rendered ones."""
@@ -146,12 +170,3 @@ class Context:
             hide=node.hidden,
             **more,
         )
-
-
-def named(table: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Neutral settings -> the line's flags, None left out.
-
-    Raises:
-        KeyError: the line's table lacks a setting that is asked for.
-    """
-    return {table[name]: value for name, value in settings.items() if value is not None}

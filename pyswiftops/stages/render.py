@@ -20,21 +20,24 @@ RENDERERS: dict[str, Callable[[Context], list[Command]]] = {
     "roundtrip_infer": serving.roundtrip_infer,
     "train": train.train,
     "export": checkpointing.export,
+    "eval": serving.evaluate,
+    "sample": serving.sample,
+    "rollout": serving.rollout,
     "deploy": serving.deploy,
 }
 
-# The verb whose flags a stage's extra_args must be.
-VERBS = {
-    "convert": "megatron export",
-    "export": "megatron export",
-    "infer": "swift infer",
-    "deploy": "swift deploy",
-}
+
+def verb(stage: str, spec: RunSpec, line: str) -> lines.Verb:
+    """The verb of a line that a stage's ``extra_args`` go to."""
+    without_megatron = {"train": "plain", "export": "merge"}
+    if spec.method.backend == "swift":
+        stage = without_megatron.get(stage, stage)
+    return lines.line(line).verb(stage)
 
 
-def verb(stage: str, spec: RunSpec) -> str:
-    """The verb that a stage's ``extra_args`` go to."""
-    return VERBS.get(stage) or f"megatron {spec.method.task}"
+def program(stage: str, spec: RunSpec, line: str) -> str:
+    """The same as one types it, for instance ``megatron sft``."""
+    return verb(stage, spec, line).program.format(task=spec.method.task)
 
 
 def render(job: str, run_id: str, spec: RunSpec, nodes: tuple[NodeFacts, ...]) -> list[Command]:

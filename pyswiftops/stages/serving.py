@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import PurePosixPath
+from typing import Any
 
 from pyswiftops.stages.command import Command, Late, flag_words
-from pyswiftops.stages.context import Context, named
+from pyswiftops.stages.context import Context
 
 PORT = Late("lease.deploy_port")
 
@@ -46,17 +47,16 @@ def _infer(context: Context, job: str, model: str) -> list[Command]:
         "model_type": spec.model.model_type,
         "template": spec.model.template,
         "dtype": context.dtype,
-        "backend": context.line.infer_backend,
+        "backend": "transformers",
         "questions": paths.questions(job),
         "answers": paths.answers(job),
         "max_tokens": spec.smoke.max_tokens,
         "temperature": 0,
         "stream": False,
     }
-    flags = {**named(context.line.infer, settings), **context.extra_args("infer")}
     env = {**context.environment(node, ranks=1), **context.threads(node)}
     files = {paths.questions(job): _questions(context)}
-    return [context.command(job, node, context.swift("infer", flags), env, files=files)]
+    return [context.command(job, node, context.words("infer", settings), env, files=files)]
 
 
 def infer(context: Context) -> list[Command]:
@@ -65,23 +65,102 @@ def infer(context: Context) -> list[Command]:
 
 
 def roundtrip_infer(context: Context) -> list[Command]:
-    """The same questions to the model that went to mcore and back."""
+    """The same questions to the model that went to mcore and back, where there is Megatron."""
+    if context.spec.method.backend == "swift":
+        return []
     return _infer(context, "roundtrip_infer", context.paths(context.first).roundtrip)
+
+
+def trained(context: Context) -> dict[str, Any]:
+    """The trained model, as inference takes it: a folder of HF weights, or base and adapters."""
+    spec, export = context.spec, context.paths(context.first).export
+    plain, lora = spec.method.backend == "swift", spec.method.tuner == "lora"
+    if spec.export.form == "adapters":
+        adapters = Late("train.checkpoint") if plain else export
+        return {"model": context.model(context.first), "adapters": [adapters]}
+    return {"model": Late("train.checkpoint") if plain and not lora else export}
 
 
 def deploy(context: Context) -> list[Command]:
     """``swift deploy`` of the exported model: an OpenAI-compatible endpoint."""
     node, spec = context.first, context.spec
+    if spec.export.form == "mcore":
+        return []
     settings = {
-        "model": context.paths(node).export,
+        **trained(context),
         "model_type": spec.model.model_type,
         "template": spec.model.template,
         "dtype": context.dtype,
-        "backend": context.line.infer_backend,
+        "backend": "transformers",
         "served_name": spec.deploy.served_name or spec.name,
         "host": spec.deploy.host,
         "port": PORT if spec.deploy.port == "auto" else spec.deploy.port,
     }
-    flags = {**named(context.line.infer, settings), **context.extra_args("deploy")}
     env = context.environment(node, ranks=1)
-    return [context.command("deploy", node, context.swift("deploy", flags), env)]
+    return [context.command("deploy", node, context.words("deploy", settings), env)]
+
+
+def evaluate(context: Context) -> list[Command]:
+    """``swift eval`` of the exported model on benchmarks (EvalScope); nothing if none are asked."""
+    node, spec = context.first, context.spec
+    if spec.eval is None or spec.export.form == "mcore":
+        return []
+    settings = {
+        **trained(context),
+        "model_type": spec.model.model_type,
+        "template": spec.model.template,
+        "dtype": context.dtype,
+        "backend": "transformers",
+        "eval_datasets": spec.eval.datasets,
+        "eval_backend": spec.eval.backend,
+        "limit": spec.eval.limit,
+        "output": context.paths(node).evaluation,
+    }
+    env = {**context.environment(node, ranks=1), **context.threads(node)}
+    return [context.command("eval", node, context.words("eval", settings), env)]
+
+
+def sample(context: Context) -> list[Command]:
+    """``swift sample``: several answers of the exported model to every row of the data."""
+    node, spec = context.first, context.spec
+    if spec.sample is None or spec.export.form == "mcore":
+        return []
+    output = PurePosixPath(context.paths(node).samples)
+    settings = {
+        **trained(context),
+        "model_type": spec.model.model_type,
+        "template": spec.model.template,
+        "dtype": context.dtype,
+        "backend": "transformers",
+        "sampler": "sample",
+        "dataset": context.rows(node),
+        "system": spec.data.system,
+        "answers_each": spec.sample.answers,
+        "max_tokens": spec.sample.max_tokens,
+        "temperature": spec.sample.temperature,
+        "output": str(output.parent),
+        "output_file": output.name,
+    }
+    env = {**context.environment(node, ranks=1), **context.threads(node)}
+    return [context.command("sample", node, context.words("sample", settings), env)]
+
+
+def rollout(context: Context) -> list[Command]:
+    """``swift rollout`` on the last node: vLLM that answers while GRPO or GKD train.
+
+    It has GPUs of its own, which the fleet file does not give to training.
+    """
+    node, spec = context.last, context.spec
+    if spec.rollout is None:
+        return []
+    settings = {
+        "model": context.model(node),
+        "model_type": spec.model.model_type,
+        "template": spec.model.template,
+        "dtype": context.dtype,
+        "host": node.address,
+        "port": spec.rollout.port,
+    }
+    env = context.environment(node)
+    env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, spec.rollout.gpus))
+    return [context.command("rollout", node, context.words("rollout", settings), env)]

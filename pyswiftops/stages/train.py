@@ -1,12 +1,13 @@
-"""train: one ``megatron`` launcher a node, all of one job."""
+"""train: one launcher a node, ``megatron`` or ``swift``, all of one job."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from pyswiftops.errors import Finding, RunSpecError
 from pyswiftops.stages.command import Command, Late
-from pyswiftops.stages.context import Context, named
-from pyswiftops.stages.node import NodeFacts
+from pyswiftops.stages.context import Context
+from pyswiftops.stages.node import NodeFacts, world_size
 
 MAX_LENGTH = Late("data.max_length")
 
@@ -20,18 +21,21 @@ def _settings(context: Context) -> dict[str, Any]:
         "model_type": spec.model.model_type,
         "template": spec.model.template,
         "dtype": context.dtype,
-        "tuner": spec.method.tuner,
+        **_method(context),
         **_lora(context),
         "tensor": parallel.tensor,
         "pipeline": parallel.pipeline,
         "context": parallel.context,
         "expert": parallel.expert if parallel.expert > 1 else None,
         "sequence": True if parallel.sequence else None,
+        "fp8": training.fp8,
+        "fp8_recipe": training.fp8_recipe,
         "dataset": None,
         "system": spec.data.system,
         "max_length": MAX_LENGTH if spec.data.max_length == "auto" else spec.data.max_length,
         "micro_batch_size": training.micro_batch_size,
         "global_batch_size": training.global_batch_size,
+        "accumulation": _accumulation(context),
         "iterations": training.iterations,
         "epochs": training.epochs,
         "learning_rate": training.learning_rate,
@@ -47,6 +51,51 @@ def _settings(context: Context) -> dict[str, Any]:
         "log_every": training.log_every,
         **_tracking(context),
     }
+
+
+def _method(context: Context) -> dict[str, Any]:
+    method, rollout = context.spec.method, context.spec.rollout
+    return {
+        "vllm": True if rollout else None,
+        "vllm_mode": "server" if rollout else None,
+        "rollout_host": [context.last.address] if rollout else None,
+        "rollout_port": [rollout.port] if rollout else None,
+        "tuner": method.tuner,
+        "rlhf_type": method.rlhf.type if method.rlhf else None,
+        "beta": method.rlhf.beta if method.rlhf else None,
+        "task_type": method.task_type,
+        "num_labels": method.num_labels,
+        "freeze_llm": method.freeze_llm,
+        "freeze_vit": method.freeze_vit,
+        "freeze_aligner": method.freeze_aligner,
+        "deepspeed": method.deepspeed,
+        "fsdp": method.fsdp,
+    }
+
+
+def _accumulation(context: Context) -> int | None:
+    """Steps whose gradients are added, for verbs that are not told the global batch.
+
+    Raises:
+        RunSpecError: no whole number of them gives the global batch.
+    """
+    what = "plain" if context.spec.method.backend == "swift" else "train"
+    if "accumulation" in context.line.verb(what).derives:
+        return None
+    training, ranks = context.spec.training, world_size(context.nodes)
+    if what == "plain":
+        ranks //= context.spec.parallel.context
+    at_once = training.micro_batch_size * max(ranks, 1)
+    if training.global_batch_size % at_once:
+        raise RunSpecError(
+            Finding(
+                f"a multiple of {at_once}: micro_batch_size times {ranks} ranks",
+                str(training.global_batch_size),
+                "training.global_batch_size",
+                "choose a multiple",
+            )
+        )
+    return training.global_batch_size // at_once
 
 
 def _lora(context: Context) -> dict[str, Any]:
@@ -74,15 +123,18 @@ def _tracking(context: Context) -> dict[str, Any]:
 
 
 def _weights(context: Context, node: NodeFacts) -> dict[str, Any]:
-    """What training starts from: the converted base, or the checkpoint to go on from.
+    """What training starts from: the base, or the checkpoint to go on from.
 
-    Of LoRA a checkpoint holds the adapters alone. Upstream takes step, optimizer and random state
-    over unless it is told that weights are all that is wanted.
+    Of LoRA a checkpoint holds the adapters alone. Step, optimizer and random state are taken over
+    or not as is said here, since what a line does by itself changed with 4.0.
     """
     paths, resume = context.paths(node), context.spec.resume
+    restart = resume is None or resume.mode == "restart"
+    if context.spec.method.backend == "swift":
+        return {} if resume is None else {"checkpoint": paths.resume, "weights_only": restart}
+    told: dict[str, Any] = {"weights_only": restart}
     if resume is None:
-        return {"mcore_model": paths.mcore}
-    told = {"weights_only": resume.mode == "restart"}
+        return {"mcore_model": paths.mcore, **told}
     if context.spec.method.tuner == "full":
         return {"mcore_model": paths.resume, **told}
     return {"mcore_model": paths.mcore, "mcore_adapter": paths.resume, **told}
@@ -102,7 +154,7 @@ def resume_needs(context: Context) -> dict[str, Any]:
         needed |= {"no_optimizer": False, "no_rng": False}
         if not context.on_cpu:
             needed |= {"tensor": spec.parallel.tensor, "pipeline": spec.parallel.pipeline}
-    return named(context.line.train, needed)
+    return context.line.flags("train", spec.method.task, needed)
 
 
 def _watch(context: Context, output: str) -> dict[str, Any]:
@@ -124,23 +176,17 @@ def _watch(context: Context, output: str) -> dict[str, Any]:
 
 def train(context: Context) -> list[Command]:
     """The same argv on every node but for its own output folder; ranks differ by environment."""
-    on_cpu = context.line.cpu_train if context.on_cpu else {}
+    plain = context.spec.method.backend == "swift"
     settings = _settings(context)
     training = context.spec.training
     layout = context.row.checkpoint
-    logger = context.first if layout and layout.log_on == "first" else context.last
+    logs_on_first = plain or (layout is not None and layout.log_on == "first")
+    logger = context.first if logs_on_first else context.last
     commands = []
     for node in context.nodes:
         paths = context.paths(node)
         settings["model"], settings["dataset"] = context.model(node), context.rows(node)
         own = {**_weights(context, node), "output": paths.train}
-        flags = {
-            **named(context.line.train, {**settings, **own}),
-            **context.line.train_usual,
-            **context.line.train_always,
-            **on_cpu,
-            **context.extra_args("train"),
-        }
         env = {
             **context.environment(node),
             **context.threads(node),
@@ -152,7 +198,7 @@ def train(context: Context) -> list[Command]:
             context.command(
                 "train",
                 node,
-                context.megatron(context.spec.method.task, flags),
+                context.words("plain" if plain else "train", {**settings, **own}, "train"),
                 env,
                 progress_file=paths.train_log if node is logger else None,
                 fate=True,

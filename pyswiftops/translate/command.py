@@ -61,6 +61,7 @@ class Translation:
         flags: Flag, without dashes, to its words, in order.
         notes: What became of the flags, and what to look at.
         unknown: Texts in the words that only a shell can fill in.
+        addresses: The nodes that a launcher was given.
     """
 
     line: int
@@ -71,6 +72,7 @@ class Translation:
     flags: dict[str, list[str]]
     notes: list[Note] = field(default_factory=list)
     unknown: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
 
     def argv(self) -> list[str]:
         """Program and arguments."""
@@ -258,7 +260,10 @@ def _translated(item: _Found, source: str, to: str, where: str) -> Translation:
     if verb == item.verb:
         notes += _defaults(old, new, flags)
     unknown = tuple(item.statement.unknown)
-    return Translation(item.statement.line, source, to, verb, item.env, result, notes, unknown)
+    listed = ",".join(item.flags.get("ips", ()))
+    addresses = tuple(address for address in re.split(r"[,\s]+", listed) if address)
+    line = item.statement.line
+    return Translation(line, source, to, verb, item.env, result, notes, unknown, addresses)
 
 
 def _one(

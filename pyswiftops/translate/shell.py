@@ -1,8 +1,8 @@
 """Shell text -> statements with their variables filled in. Reads, and never executes.
 
 A part of bash's grammar that launch scripts use: quotes, continued lines, comments, assignments,
-arrays, ``$NAME`` and ``${NAME:-default}``, redirections, lists of commands. What only a shell could
-know (``$(...)``, ``$1``, arithmetic) stays in the text as it is and is named.
+arrays, ``$NAME`` and ``${NAME:-default}``, arithmetic on whole numbers, redirections, lists of
+commands. What only a shell could know (``$(...)``, ``$1``) stays in the text as it is and is named.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from pyswiftops.translate.arithmetic import whole
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=")
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -173,7 +175,10 @@ class _Reader:
                 values[-1] += self.text[self.at + 1]
                 self._step(2)
             elif char in "$`":
-                filled = [part for value in self._expansion() for part in value.split()]
+                left = len(self.unknown)
+                filled = self._expansion()
+                if len(self.unknown) == left:
+                    filled = [part for value in filled for part in value.split()]
                 if filled:
                     values[-1] += filled[0]
                     values += filled[1:]
@@ -206,11 +211,8 @@ class _Reader:
     def _expansion(self) -> list[str]:
         """What stands for ``$...``; itself where only a shell knows."""
         begin, text = self.at, self.text
-        if text[begin] == "`":
-            end = text.find("`", begin + 1)
-            return self._left(len(text) if end < 0 else end + 1)
-        if text.startswith("$(", begin):
-            return self._left(self._closing(begin + 1, "(", ")"))
+        if text[begin] == "`" or text.startswith("$(", begin):
+            return self._substituted()
         if text.startswith("${", begin):
             end = self._closing(begin + 1, "{", "}")
             found = _BRACED.fullmatch(text[begin + 2 : end - 1])
@@ -226,6 +228,19 @@ class _Reader:
         if known is None:
             return [found[3]]
         return known if found[2] and text[begin + 1] == "{" else [" ".join(known)]
+
+    def _substituted(self) -> list[str]:
+        """What stands for a command's output: a number, where it is arithmetic."""
+        begin, text = self.at, self.text
+        if text[begin] == "`":
+            end = text.find("`", begin + 1)
+            return self._left(len(text) if end < 0 else end + 1)
+        end = self._closing(begin + 1, "(", ")")
+        number = whole(text[begin:end], self.variables)
+        if number is None:
+            return self._left(end)
+        self._step(end - begin)
+        return [str(number)]
 
     def _closing(self, at: int, opens: str, closes: str) -> int:
         deep = 0

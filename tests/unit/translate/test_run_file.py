@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pyswiftops.errors import BadInputError, MatrixError
+from pyswiftops.errors import BadInputError
 from pyswiftops.planner.plan import make_plan
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
@@ -57,8 +57,37 @@ def test_a_hub_id_and_a_converted_checkpoint() -> None:
 
 def test_what_a_run_file_cannot_say_is_refused() -> None:
     (export,) = translate("swift export --model m --to_mcore true", "4.6")
-    with pytest.raises(BadInputError, match="megatron sft or megatron pt"):
+    with pytest.raises(BadInputError, match="one of megatron sft, megatron pt"):
         run_document(export, "r")
-    (old,) = translate("megatron sft --model m --dataset d --train_iters 1", "3.12")
-    with pytest.raises(MatrixError, match="commands can be rendered for"):
-        run_document(old, "r")
+    (many,) = translate("NNODES=$N swift sft --model o/m --dataset d --max_steps 1", "4.6")
+    with pytest.raises(BadInputError, match="NNODES"):
+        run_document(many, "r")
+
+
+def test_a_training_without_megatron_says_its_global_batch() -> None:
+    text = (
+        "export WANDB_API_KEY=x\nNPROC_PER_NODE=4 swift sft --model o/m --dataset d "
+        "--per_device_train_batch_size 2 --gradient_accumulation_steps $(expr 16 / 4) "
+        "--deepspeed zero2 --train_type full --save_total_limit -1"
+    )
+    (found,) = translate(text, "3.12")
+    document, notes = run_document(found, "r")
+    assert document["method"] == {
+        "task": "sft",
+        "backend": "swift",
+        "tuner": "full",
+        "deepspeed": "zero2",
+    }
+    assert document["training"]["global_batch_size"] == 32
+    assert document["training"]["epochs"] == 3
+    assert "output" not in document
+    assert "WANDB_API_KEY" in {note.flag for note in notes if note.kind == "dropped"}
+    assert "env" not in document["training"]
+
+
+def test_preferences_have_their_type() -> None:
+    text = "megatron rlhf --rlhf_type kto --beta 0.2 --model o/m --dataset d --max_epochs 1"
+    (found,) = translate(text, "3.9")
+    document, _ = run_document(found, "r")
+    assert document["method"]["rlhf"] == {"type": "kto", "beta": 0.2}
+    assert document["training"]["epochs"] == 1

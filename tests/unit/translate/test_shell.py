@@ -93,3 +93,32 @@ def test_words_are_those_that_bash_makes(text: str) -> None:
     said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     (found,) = statements(f"X='p q'\nshow {text}")
     assert found.words[1:] == said.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("$(expr 16 / $n)", "4"),
+        ("$(expr 32 / $n / 2)", "4"),
+        ("$(expr 2 \\* 3 + ${n})", "10"),
+        ("$(( 7 / 2 ))", "3"),
+        ("$((-7 % 4 + n))", "1"),
+        ("$((2 - 3 * (1 + 1)))", "-4"),
+    ],
+)
+def test_arithmetic_on_whole_numbers_is_done_as_bash_does_it(text: str, found: str) -> None:
+    (statement,) = statements(f"n=4\nswift sft --a {text}\n")
+    assert statement.words[-1] == found
+    done = subprocess.run(
+        ["bash", "-c", f"n=4; echo {text}"], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == found
+
+
+@pytest.mark.parametrize(
+    "text", ["$(expr 1 / 0)", "$((2 ** 9))", "$(expr length x)", "$((x))", "$(seq 3)", "$((1 +))"]
+)
+def test_what_is_no_arithmetic_stays_one_word(text: str) -> None:
+    (statement,) = statements(f"swift sft --a {text} --b 1")
+    assert statement.words[2:] == ["--a", text, "--b", "1"]
+    assert statement.unknown == [text]
