@@ -108,6 +108,9 @@ class Row(Model):
     trackers: list[str]
     checkpoint: CheckpointLayout | None = None
     defects: list[Defect]
+    run: list[str] = Field(
+        default_factory=list, description="Abilities (stages/lines/abilities.py) that were run."
+    )
 
 
 def load_row(data: Mapping[str, Any], where: str) -> Row:

@@ -17,7 +17,6 @@ from pyswiftops.cli import show
 from pyswiftops.errors import EXIT_FAILED, BadInputError, Finding
 from pyswiftops.installed import conflicts, probe, read
 from pyswiftops.specs.fleet import Fleet
-from pyswiftops.stages.lines import rendered
 from pyswiftops.wheelhouse import make_wheelhouse
 
 
@@ -98,7 +97,7 @@ def _check(fleet: Fleet, line: str | None, *, as_json: bool) -> None:
 
 
 def _lines(known: Iterable[rows.Row]) -> Table:
-    table = show.folding("line", "release", "Megatron", *SHOWN, "run here")
+    table = show.folding("line", "release", "Megatron", *SHOWN, "pipeline")
     for row in known:
         table.add_row(*map(escape, _summary(row)))
     return table
@@ -108,7 +107,7 @@ def _summary(row: rows.Row) -> list[str]:
     source = row.megatron_source
     megatron = source.branch or source.commit or source.kind
     packages = [_version(row.packages.get(name)) for name in SHOWN]
-    run = "yes" if row.line in rendered() else "no"
+    run = "run" if row.run else "rendered"
     return [row.line, row.release, megatron, *packages, run]
 
 

@@ -214,6 +214,11 @@ def test_the_command_line_page_has_the_tables_that_the_commands_make() -> None:
     assert page == load_script("make_cli").text(page), "run python docs/reference/make_cli.py"
 
 
+def test_the_page_of_release_lines_is_what_the_flag_tables_say() -> None:
+    page = (REFERENCE / "lines.md").read_text(encoding="utf-8")
+    assert page == load_script("make_lines").text(), "run python docs/reference/make_lines.py"
+
+
 def test_every_error_is_listed_with_its_exit_code() -> None:
     listed = keys(section(REFERENCE / "errors.md", "Classes"))
     classes = {

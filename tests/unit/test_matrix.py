@@ -14,6 +14,7 @@ from packaging.version import Version
 from pyswiftops import matrix
 from pyswiftops.errors import MatrixError
 from pyswiftops.stages import lines
+from pyswiftops.stages.lines.abilities import proofs
 
 
 def test_each_row_lies_in_the_file_of_its_line(checkout: Path) -> None:
@@ -21,10 +22,9 @@ def test_each_row_lies_in_the_file_of_its_line(checkout: Path) -> None:
     assert set(matrix.rows()) == files
     for line, row in matrix.rows().items():
         assert row.release.startswith(f"{line}.")
-    assert set(lines.rendered()) <= files
-    for line in files - set(lines.rendered()):
-        with pytest.raises(MatrixError, match="commands can be rendered for"):
-            lines.line(line)
+    assert set(lines.rendered()) == files
+    with pytest.raises(MatrixError, match="commands can be rendered for"):
+        lines.line("3.5")
 
 
 @pytest.mark.parametrize("line", matrix.rows())
@@ -96,3 +96,21 @@ def test_python_holds_no_copy_of_a_version(checkout: Path) -> None:
         for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(item, ast.Constant) and isinstance(item.value, str):
                 assert item.value.strip("=<>v") not in pins, path
+
+
+def test_what_was_run_are_abilities_that_the_line_has() -> None:
+    for name, row in matrix.rows().items():
+        proven = proofs(name)
+        assert {ability: proven[ability] for ability in row.run} == dict.fromkeys(row.run, "run")
+
+
+def test_an_ability_is_refused_where_the_line_has_it_not() -> None:
+    assert proofs("3.6")["lora"] is None
+    assert proofs("3.7")["lora"] == "classes"
+    assert proofs("3.8")["kto"] is None
+    assert proofs("3.9")["kto"] == "classes"
+    assert proofs("4.6")["grpo"] == "parser"
+    with pytest.raises(MatrixError, match=r"lines that can: 3\.7, 3\.8"):
+        lines.line("3.6").flags("train", "sft", {"tuner": "lora"})
+    with pytest.raises(MatrixError, match=r"lines that can: 3\.10, 3\.11"):
+        lines.line("3.9").flags("export", "sft", {"merge_lora": False})
