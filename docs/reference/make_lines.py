@@ -23,7 +23,7 @@ What `swiftops` can say in each release line of ms-swift, and how that is proven
 - parser: the installed package's own parser takes the command (`tests/contract/test_flags.py`);
 - classes: the argument classes in the release's wheel have every flag, and the value is of its type
   (`tests/golden/`, and `make contract` for the wheels);
-- –: the line cannot do it. A run file that asks for it is refused, with the lines that can.
+- no: the line cannot do it. A run file that asks for it is refused, with the lines that can.
 
 Checkpoints of lines before 4.0 lie in another layout, so their commands are planned and written as
 scripts (`swiftops plan --script`), and the stages after training are not run by the pipeline there.
@@ -41,7 +41,7 @@ def text() -> str:
     head = ["what", *lines]
     table = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for ability in ABILITIES:
-        cells = [found[name][ability.name] or "–" for name in lines]
+        cells = [found[name][ability.name] or "no" for name in lines]
         told = ["**run**" if cell == "run" else cell for cell in cells]
         table.append("| " + " | ".join([ability.label, *told]) + " |")
     said = [f"- {name}: {', '.join(row.run)}" for name, row in rows().items() if row.run]

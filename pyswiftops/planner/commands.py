@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyswiftops.errors import BadInputError, Finding
-from pyswiftops.matrix import check_flags
+from pyswiftops.matrix import check_flags, row
 from pyswiftops.planner.hang import suspect
 from pyswiftops.planner.parallel import check_parallel
 from pyswiftops.specs.run import KEY, RunSpec
@@ -49,7 +49,7 @@ def check(spec: RunSpec, nodes: Sequence[NodeFacts], model: Mapping[str, Any]) -
         for stage, names in spec.extra_args.items()
         for finding in check_flags(line, program(stage, spec, line), names, f"extra_args.{stage}")
     ]
-    findings += _check_owned(spec, line)
+    findings += _check_owned(spec, line) + _check_megatron(spec, nodes)
     return findings + check_parallel(spec, world_size(nodes), model)
 
 
@@ -69,6 +69,23 @@ def _check_owned(spec: RunSpec, line: str) -> list[Finding]:
             for name in sorted(owned & set(names))
         ]
     return findings
+
+
+def _check_megatron(spec: RunSpec, nodes: Sequence[NodeFacts]) -> list[Finding]:
+    """Findings for checkouts that a line needs, and would clone at start-up without a word."""
+    if spec.method.backend == "swift":
+        return []
+    return [
+        Finding(
+            f"{name}, as ms-swift {nodes[0].line} trains with a checkout",
+            "no such variable",
+            f"env of the fleet file, node {node.name}",
+            "pyswiftops.fleet.install makes the checkout; or name one that is there",
+        )
+        for node in nodes
+        for name in row(node.line).megatron_source.environment
+        if name not in node.env
+    ][:2]
 
 
 def run_spec(run: Mapping[str, Any]) -> RunSpec:

@@ -48,6 +48,8 @@ SETTINGS = {
     "vllm_mode": "rollout: its vLLM answers while this trains",
     "rollout_host": "the training address of the last node, where rollout serves",
     "rollout_port": "rollout.port",
+    "ranks": "export.gpus all: a part of the model on each",
+    "load_hf": "method.bridge: HF weights are loaded without convert",
     "sampler": "the job: answers are drawn",
     "answers_each": "sample.answers",
     "output_file": "the run's own folder on the node (paths.py)",
@@ -131,6 +133,8 @@ def _flag(plan: Plan, command: Command, name: str) -> str:
 def _variable(plan: Plan, name: str, job: str) -> str:
     if job == "train" and name in plan.spec.training.env:
         return "training.env of the run file"
+    if name in plan.fleet.env:
+        return "env of the fleet file"
     if name in row(plan.fleet.line).env:
         return f"env of the matrix row {plan.fleet.line}"
     return ENVIRONMENT.get(name, "")

@@ -17,6 +17,7 @@ from pyswiftops.specs import connection, consistency
 from pyswiftops.specs.connection import FleetState, Ssh
 from pyswiftops.specs.container import Bridge, Container, Host, label
 from pyswiftops.specs.document import Model, validate
+from pyswiftops.specs.environment import Environment
 from pyswiftops.specs.reading import read_yaml
 from pyswiftops.specs.sources import HubAccess
 from pyswiftops.specs.texts import Address, Interface, Network, Text
@@ -95,6 +96,10 @@ class Fleet(Model):
     python: Text | None = Field(default=None, description="Default of every node's python.")
     cpu_threads: int = Field(
         default=1, ge=1, le=4096, description="Threads of a rank on CPU nodes."
+    )
+    env: Environment = Field(
+        default_factory=dict,
+        description="Variables of every job on every node, e.g. MEGATRON_LM_PATH.",
     )
     shared_paths: list[Text] = Field(
         default_factory=list, description="Folders that are the same on all nodes."
@@ -263,6 +268,7 @@ class Fleet(Model):
                 "swiftops_ranks": self.ranks(node),
                 "swiftops_gpus": self._gpus_inside(node),
                 "swiftops_cpu_threads": self.cpu_threads,
+                "swiftops_env": dict(self.env),
                 "swiftops_root": roots[rank],
                 "swiftops_python": self._python(node),
                 "swiftops_address": self.address_in_training(node),

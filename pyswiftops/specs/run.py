@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pyswiftops.errors import Finding, RunSpecError
 from pyswiftops.specs.document import Model, validate
+from pyswiftops.specs.environment import SECRET, VARIABLE, Environment
 from pyswiftops.specs.notify import Channel
 from pyswiftops.specs.reading import read_yaml
 from pyswiftops.specs.sources import DataSource, ModelSource, Source
@@ -21,17 +22,8 @@ Scalar = str | int | float | bool
 StageWithArgs = Literal[
     "convert", "train", "export", "infer", "deploy", "eval", "sample", "rollout"
 ]
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OURS = re.compile(
-    r"(MASTER_(ADDR|PORT)|NNODES|NODE_RANK|NPROC_PER_NODE|(LOCAL_)?(RANK|WORLD_SIZE)"
-    r"|CUDA_VISIBLE_DEVICES|PATH|HOME|TMPDIR|HF_HOME|MODELSCOPE_CACHE|SWIFTOPS_.*)"
-)
 _FLAG = re.compile(r"-(?![0-9.])")  # a negative number is none
 _RUN_CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/checkpoint-[0-9]+)?")
-SECRET = re.compile(
-    r"(^|_)(TOKEN(?!_(NUM|LEN|LENGTH|LIMIT|COUNT)$)|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY)(_|$)",
-    re.IGNORECASE,
-)
 
 
 class Data(Model):
@@ -86,6 +78,9 @@ class Method(Model):
     )
     tuner: Literal["lora", "full"] = Field(default="lora")
     lora: Lora = Field(default_factory=Lora)
+    bridge: bool = Field(
+        default=False, description="Megatron loads HF weights itself (mcore-bridge): no convert."
+    )
     rlhf: Rlhf | None = Field(default=None, description="With task rlhf.")
     task_type: (
         Literal["causal_lm", "seq_cls", "embedding", "reranker", "generative_reranker"] | None
@@ -103,6 +98,8 @@ class Method(Model):
     def _fits_together(self) -> Method:
         if (self.task == "rlhf") != (self.rlhf is not None):
             raise ValueError("'rlhf' with its type where task is rlhf, and only there")
+        if self.backend == "swift" and self.bridge:
+            raise ValueError("bridge with backend megatron alone")
         if self.backend == "megatron" and (self.deepspeed or self.fsdp):
             raise ValueError("deepspeed and fsdp with backend swift alone")
         if self.deepspeed and self.fsdp:
@@ -157,31 +154,9 @@ class Training(Model):
         default=600, ge=0, description="Seconds beyond hang_timeout for the first step."
     )
     alerts: Alerts = Field(default_factory=Alerts)
-    env: dict[str, str] = Field(
+    env: Environment = Field(
         default_factory=dict, description="More environment variables of training, e.g. NCCL_*."
     )
-
-    @field_validator("env", mode="before")
-    @classmethod
-    def _numbers_are_text(cls, env: Any) -> Any:
-        if not isinstance(env, dict):
-            return env
-        numbers = (int, float)
-        return {
-            name: str(value) if type(value) in numbers else value for name, value in env.items()
-        }
-
-    @field_validator("env")
-    @classmethod
-    def _variables_may_be_set(cls, env: dict[str, str]) -> dict[str, str]:
-        for name, value in env.items():
-            if not _VARIABLE.fullmatch(name) or "\0" in value:
-                raise ValueError(f"names of environment variables; {name!r} is none")
-            if _OURS.fullmatch(name):
-                raise ValueError(f"variables that the launch does not set itself; {name} is set")
-            if SECRET.search(name):
-                raise ValueError(f"no secrets in a run file, which is kept; {name} looks like one")
-        return env
 
     @model_validator(mode="after")
     def _one_length(self) -> Training:
@@ -260,6 +235,9 @@ class Export(Model):
     )
     test_precision: bool = Field(
         default=False, description="Compare both models' outputs; needs memory for both."
+    )
+    gpus: Literal["one", "all"] = Field(
+        default="one", description="Of the first node; all where one is too small."
     )
 
 
@@ -360,7 +338,7 @@ class RunSpec(Model):
     @classmethod
     def _flags_may_be_set(cls, stages: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
         for name, value in (item for flags in stages.values() for item in flags.items()):
-            if not _VARIABLE.fullmatch(name):
+            if not VARIABLE.fullmatch(name):
                 raise ValueError(f"flags without dashes, as in learning_rate; {name!r} is none")
             if SECRET.search(name):
                 raise ValueError(f"no secrets in a run file, which is kept; {name} looks like one")

@@ -24,6 +24,9 @@ def _export(
         "pipeline": spec.parallel.pipeline,
     }
     env = {**context.environment(node, ranks=1), **context.launcher(node, (node,))}
+    if job == "export" and spec.export.gpus == "all":
+        common["ranks"] = node.ranks
+        env |= {**context.environment(node), "NPROC_PER_NODE": str(node.ranks)}
     if job != "export":  # it alone runs by itself
         env |= context.threads(node)
     argv = context.words(what, {**common, **settings}, extra)
@@ -31,8 +34,8 @@ def _export(
 
 
 def convert(context: Context) -> list[Command]:
-    """HF -> mcore on the first node."""
-    if context.spec.method.backend == "swift":
+    """HF -> mcore on the first node, where training needs it."""
+    if context.spec.method.backend == "swift" or context.spec.method.bridge:
         return []
     output = context.paths(context.first).mcore
     return _export(context, "convert", "convert", {"to_mcore": True, "output": output}, "convert")
@@ -40,7 +43,7 @@ def convert(context: Context) -> list[Command]:
 
 def roundtrip(context: Context) -> list[Command]:
     """The converted, untrained model back to HF: what it answers proves the conversion."""
-    if context.spec.method.backend == "swift":
+    if context.spec.method.backend == "swift" or context.spec.method.bridge:
         return []
     paths = context.paths(context.first)
     settings = {"mcore_model": paths.mcore, "to_hf": True, "output": paths.roundtrip}
@@ -65,7 +68,7 @@ def export(context: Context) -> list[Command]:
         settings |= {"mcore_model": CHECKPOINT}
     else:
         settings |= {
-            "mcore_model": paths.mcore,
+            "mcore_model": None if spec.method.bridge else paths.mcore,
             "mcore_adapter": CHECKPOINT,
             "merge_lora": form != "adapters",
         }

@@ -74,6 +74,7 @@ class Context:
         gpus = node.gpus if ranks is None else node.gpus[:ranks]
         env: dict[str, Word] = {
             **self.row.env,
+            **node.env,
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus)),
             "HF_HOME": f"{cache}/huggingface",
             "MODELSCOPE_CACHE": f"{cache}/modelscope",

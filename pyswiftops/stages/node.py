@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from pyswiftops.errors import Finding, FleetError
 from pyswiftops.paths import NodePaths
 from pyswiftops.specs.document import Model, validate
+from pyswiftops.specs.environment import Environment
 from pyswiftops.specs.sources import HubAccess
 from pyswiftops.specs.texts import Address, Interface, Text
 
@@ -36,6 +37,7 @@ class _Variables(Model):
     swiftops_device: Literal["gpu", "cpu"] = "gpu"
     swiftops_gpus: list[Annotated[int, Field(ge=0)]] | None = None
     swiftops_cpu_threads: int | None = Field(default=None, ge=1)
+    swiftops_env: Environment = Field(default_factory=dict)
     swiftops_line: Text
     swiftops_hidden_paths: list[Text] | None = None
     swiftops_hub: HubAccess | None = None
@@ -84,6 +86,7 @@ class NodeFacts:
         device: ``gpu`` or ``cpu``.
         gpus: GPU numbers, one a rank; empty on CPU.
         cpu_threads: Threads of a rank on CPU.
+        env: Variables of every job on it.
         line: The ms-swift release line.
         hidden: Paths that its jobs must not be able to read.
         hub: How the node reaches hubs.
@@ -102,6 +105,7 @@ class NodeFacts:
     line: str
     hidden: tuple[str, ...]
     hub: HubAccess = field(default_factory=HubAccess)
+    env: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_vars(cls, name: str, variables: Mapping[str, Any]) -> NodeFacts:
@@ -137,6 +141,7 @@ class NodeFacts:
             line=told.swiftops_line,
             hidden=tuple(told.swiftops_hidden_paths or ()),
             hub=told.swiftops_hub or HubAccess(),
+            env=told.swiftops_env,
         )
 
     @property

@@ -65,8 +65,8 @@ def infer(context: Context) -> list[Command]:
 
 
 def roundtrip_infer(context: Context) -> list[Command]:
-    """The same questions to the model that went to mcore and back, where there is Megatron."""
-    if context.spec.method.backend == "swift":
+    """The same questions to the model that went to mcore and back, where it went there."""
+    if context.spec.method.backend == "swift" or context.spec.method.bridge:
         return []
     return _infer(context, "roundtrip_infer", context.paths(context.first).roundtrip)
 

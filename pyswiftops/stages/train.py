@@ -133,11 +133,11 @@ def _weights(context: Context, node: NodeFacts) -> dict[str, Any]:
     if context.spec.method.backend == "swift":
         return {} if resume is None else {"checkpoint": paths.resume, "weights_only": restart}
     told: dict[str, Any] = {"weights_only": restart}
-    if resume is None:
-        return {"mcore_model": paths.mcore, **told}
-    if context.spec.method.tuner == "full":
+    if resume is not None and context.spec.method.tuner == "full":
         return {"mcore_model": paths.resume, **told}
-    return {"mcore_model": paths.mcore, "mcore_adapter": paths.resume, **told}
+    bridge = context.spec.method.bridge
+    told |= {"load_hf": True} if bridge else {"mcore_model": paths.mcore}
+    return told if resume is None else {**told, "mcore_adapter": paths.resume}
 
 
 def resume_needs(context: Context) -> dict[str, Any]:

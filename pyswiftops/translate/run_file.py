@@ -9,7 +9,8 @@ import yaml
 
 from pyswiftops.errors import BadInputError, Finding
 from pyswiftops.matrix import typed_flags
-from pyswiftops.specs.run import SECRET, RunSpec
+from pyswiftops.specs.environment import SECRET
+from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages.keys import KEYS
 from pyswiftops.stages.lines import Verb
 from pyswiftops.stages.lines import line as flag_table

@@ -35,7 +35,7 @@ class Ability:
 
 def _megatron() -> Iterator[Ability]:
     yield Ability("convert", "HF to mcore", "convert", "sft", {"to_mcore": True})
-    for name, label, task, settings in (
+    kinds: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
         ("full", "SFT, whole weights", "sft", {"tuner": "full"}),
         ("lora", "SFT, LoRA", "sft", {"tuner": "lora", "lora_rank": 8}),
         ("pt", "pre-training", "pt", {"tuner": "full"}),
@@ -53,7 +53,9 @@ def _megatron() -> Iterator[Ability]:
             "sft",
             {"mcore_adapter": "a", "weights_only": False},
         ),
-    ):
+        ("bridge", "HF weights without convert", "sft", {"load_hf": True}),
+    )
+    for name, label, task, settings in kinds:
         yield Ability(name, f"megatron: {label}", "train", task, settings)
 
 

@@ -101,7 +101,9 @@ _VERBS = {
         values=_VALUES,
         without=_ONCE,
     ),
-    "export": Verb("swift export", _EXPORT, values=_VALUES, without=_ONCE),
+    "export": Verb(
+        "swift export", _EXPORT, values=_VALUES, without=_ONCE, derives=frozenset({"ranks"})
+    ),
     "infer": Verb(
         "swift infer",
         {

@@ -32,10 +32,10 @@ def _less(flags: dict[str, str], *names: str) -> dict[str, str]:
 
 
 # save_retain_interval of 3.9 keeps every N-th, and not the last N.
-TRAIN_3_12 = _less({**NEWER, **_RENAMED}, "keep")
+TRAIN_3_12 = _less({**NEWER, **_RENAMED, "load_hf": "load_safetensors"}, "keep")
 TRAIN_3_10 = _less(TRAIN_3_12, "report_to", "swanlab_project", "swanlab_experiment")
 # Its own torch_dtype takes no word that a command line has.
-TRAIN_3_8 = _less(TRAIN_3_10, "save_safetensors", "dtype")
+TRAIN_3_8 = _less(TRAIN_3_10, "save_safetensors", "dtype", "load_hf")
 _DTYPE = {"bfloat16": {"bf16": True}, "float16": {"fp16": True}}
 TRAIN_3_7 = _less(TRAIN_3_8, "freeze_llm", "freeze_vit", "freeze_aligner")
 _LORA = ("tuner", "mcore_adapter", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets")
@@ -78,9 +78,9 @@ _MEGATRON_EXPORT = Verb(
 # Adapters are always merged.
 _SWIFT_EXPORT = Verb(
     "swift export",
-    _less({**EXPORT, "mcore_adapter": "mcore_adapters"}, "merge_lora"),
+    _less({**EXPORT, "mcore_adapter": "mcore_adapters"}, "merge_lora", "ranks"),
     without={"merge_lora": (True,)},
-    derives=ANY_SIZE,
+    derives=ANY_SIZE | {"ranks"},
 )
 _EXPORT_3_6 = replace(_SWIFT_EXPORT, flags=_less(dict(_SWIFT_EXPORT.flags), "mcore_adapter"))
 _EXPORT_3_10 = replace(_MEGATRON_EXPORT, always={})

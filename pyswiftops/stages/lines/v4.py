@@ -73,6 +73,7 @@ EXPORT = {
     "to_hf": "to_hf",
     "merge_lora": "merge_lora",
     "test_precision": "test_convert_precision",
+    "ranks": "tensor_model_parallel_size",
     "overwrite": "exist_ok",
     "output": "output_dir",
 }
@@ -97,7 +98,7 @@ _VERBS = {
     "train": Verb(
         "megatron {task}",
         TRAIN,
-        derives=frozenset({"accumulation"}),
+        derives=frozenset({"accumulation", "load_hf"}),
         always={"add_version": False, **OFFLINE},
         usual={"split_dataset_ratio": 0},
         cpu=CPU_TRAIN,
