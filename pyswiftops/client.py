@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import threading
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pyswiftops import joblogs, leftovers, notify, passport
+from pyswiftops import joblogs, leftovers, notify, passport, release_line
 from pyswiftops.errors import (
     BadInputError,
     Finding,
@@ -72,9 +73,12 @@ class Client:
             BadInputError: with all findings.
         """
         run_id = spec.name if run_id is None else run_id
+        fleet, found = release_line.resolve(fleet, self.execute)
         nodes = nodes_from_vars(fleet.host_vars())
         plan = make_plan(fleet, spec, run_id)  # an unknown release line ends here
         findings = check(spec, nodes, {}) + notify.check(spec.notify)
+        if found is not None and found.flags:
+            findings += release_line.misfits(found, itertools.chain(*plan.jobs.values()))
         if findings:
             raise BadInputError(findings)
         # a run that is joined may hold its own port by now
@@ -97,6 +101,15 @@ class Client:
             raise BadInputError(list(dict.fromkeys(findings)))
         rows = sum(int(data.get("rows", 0)) for data in inputs)
         return Plan(run_id, fleet, plan.spec, plan.jobs, rows)
+
+    def resolved(self, fleet: Fleet) -> Fleet:
+        """The fleet with the release line that its nodes have, where its file says ``auto``.
+
+        Raises:
+            BadInputError: nodes have no ms-swift, or not the same.
+            MatrixError: a node does not tell.
+        """
+        return release_line.resolve(fleet, self.execute)[0]
 
     def apply(
         self,

@@ -180,6 +180,7 @@ class Stageplay:
 
     def _run(self, *, keep: bool) -> Rehearsal:
         begin = time.monotonic()
+        self._fleet = self._clients[0].resolved(self._fleet)
         short = rehearsal_spec(self._spec, self._fleet.line)
         plan = self._clients[0].plan(self._fleet, short)  # bad input ends here, nothing changed
         self.clear()

@@ -152,7 +152,7 @@ def look_at_root(root: str) -> list:
 
 
 def look_at_line(python: str, line: str) -> list:
-    """Whether ms-swift of the release line is installed; importing it would take 10 s."""
+    """Whether ms-swift of the line, or that very version, is there; an import would take 10 s."""
     ask = "from importlib.metadata import version; print(version('ms-swift'))"
     try:
         done = subprocess.run(
@@ -161,7 +161,7 @@ def look_at_line(python: str, line: str) -> list:
         found = done.stdout.strip() or "none"
     except (OSError, subprocess.TimeoutExpired) as problem:
         found = str(problem)
-    if found.startswith(f"{line}."):
+    if found == line or found.startswith(f"{line}."):
         return []
     remedy = "name the right Python (python) or release line (line) in the fleet file"
     return [finding(f"ms-swift {line}", found, python, remedy)]

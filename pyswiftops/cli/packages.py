@@ -78,9 +78,10 @@ def matrix(
 
 def _check(fleet: Fleet, line: str | None, *, as_json: bool) -> None:
     """What the fleet's nodes have, against the row of its line, or of another."""
-    row = rows.row(line or fleet.line)
+    client = opt.client(opt.RUNS)
+    row = rows.row(line or client.resolved(fleet).line)
     found = []
-    for item in opt.client(opt.RUNS).execute(fleet, probe(row)):
+    for item in client.execute(fleet, probe(row)):
         try:
             found += conflicts(row, item.node, read(item.stdout))
         except (ValueError, KeyError):

@@ -89,7 +89,13 @@ class Fleet(Model):
     name: str = Field(default="fleet", description="The fleet's name; labels what it owns.")
     runtime: Runtime = Field(description="container, host or local.")
     device: Literal["gpu", "cpu"] = Field(default="gpu", description="cpu hides GPUs.")
-    line: Text = Field(default="4.6", description="The ms-swift release line on the nodes.")
+    line: Text = Field(
+        default="4.6", description="The ms-swift release line on the nodes, or auto: theirs."
+    )
+    version: Text | None = Field(
+        default=None,
+        description="The exact version on the nodes, where it is no release of the line.",
+    )
     root: Text = Field(
         default="/data/swiftops", description="Parent of the nodes' own directories."
     )
@@ -318,6 +324,7 @@ class Fleet(Model):
             "swiftops_fleet_name": self.name,
             "swiftops_device": self.device,
             "swiftops_line": self.line,
+            "swiftops_version": self.version,
             "swiftops_state": self.state_folder.root,
         }
 

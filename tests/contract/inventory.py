@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from email.parser import Parser
 from pathlib import Path
 
-from walk import Wheels
-
 from pyswiftops import matrix
+from pyswiftops.flag_walk import Packages
+from pyswiftops.release_line import classes
 
 FLAGS = Path(__file__).resolve().parents[2] / "roles" / "versions" / "files" / "flags"
 RELEASES = {
@@ -42,46 +42,6 @@ RELEASES = {
     "4.5": "4.5.3",
     "4.6": "4.6.0",
 }
-CLASSES = {
-    "swift pt": "PretrainArguments",
-    "swift sft": "SftArguments",
-    "swift rlhf": "RLHFArguments",
-    "swift infer": "InferArguments",
-    "swift export": "ExportArguments",
-    "swift deploy": "DeployArguments",
-    "swift eval": "EvalArguments",
-    "swift rollout": "RolloutArguments",
-    "swift sample": "SamplingArguments",
-    "megatron pt": "MegatronPretrainArguments",
-    "megatron sft": "MegatronSftArguments",
-    "megatron rlhf": "MegatronRLHFArguments",
-    "megatron export": "MegatronExportArguments",
-}
-# Until 4.0 one class served both trainings; 2.6 had no command megatron, nor these verbs.
-BEFORE_4 = {
-    "swift pt": "TrainArguments",
-    "swift sft": "TrainArguments",
-    "megatron pt": "MegatronTrainArguments",
-    "megatron sft": "MegatronTrainArguments",
-}
-LINE_2 = {"swift pt": "PtArguments", "swift sft": "SftArguments"}
-NOT_IN_2 = {"swift rollout", "swift sample"}
-
-
-def classes(line: str) -> dict[str, str]:
-    """Verb -> the class of a line that holds its flags."""
-    major, minor = (int(part) for part in line.split("."))
-    if major == 2:
-        ours = {
-            verb: name
-            for verb, name in CLASSES.items()
-            if not verb.startswith("megatron") and verb not in NOT_IN_2
-        }
-        return {**ours, **LINE_2}
-    found = dict(CLASSES) if major >= 4 else {**CLASSES, **BEFORE_4}
-    if (major, minor) < (3, 10):
-        del found["megatron export"]  # new in 3.10
-    return found
 
 
 def download(requirement: str, folder: Path) -> Path:
@@ -108,7 +68,7 @@ def walk(line: str, folder: Path) -> dict[str, object]:
     """The inventory of a line, as it is committed."""
     swift = download(f"ms-swift=={RELEASES[line]}", folder)
     transformers = download(wanted_transformers(swift), folder)
-    wheels = Wheels([swift, transformers])
+    wheels = Packages([swift, transformers])
     taken: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for verb, name in classes(line).items():
         for flag, described in wheels.fields(wheels.where(name, "swift"), name).items():

@@ -1,32 +1,36 @@
-"""Read argument dataclasses out of wheels, without installing or importing anything.
+"""Read argument dataclasses out of packages' source, without importing anything.
 
-A wheel's modules are parsed; names are followed through imports into the wheels that are given,
-and fields are put together in the order in which Python would inherit them.
+Modules are parsed; names are followed through imports into the packages that are given, wheels or
+folders, and fields are put together in the order in which Python would inherit them. Stands alone,
+for Python 3.9 and later: nodes run it as a script, ``flag_walk.py CLASSES swift transformers``,
+which prints verb -> flag -> ``type = default`` as a line of JSON.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-Fields = dict[str, str]
-"""Field -> ``type = default``, or only ``type`` where the field has no default."""
+Fields = dict[str, str]  # field -> "type = default", or only "type" where the field has no default
 
 
 class WalkError(Exception):
-    """A class cannot be found in the wheels."""
+    """A class cannot be found in the packages."""
 
 
 @dataclass
-class Wheels:
-    """Some wheels whose modules import each other.
+class Packages:
+    """Some packages whose modules import each other.
 
     Attributes:
-        paths: The files.
+        paths: Wheels, and folders of packages as they are installed.
     """
 
     paths: Sequence[Path]
@@ -37,14 +41,17 @@ class Wheels:
     _nodes: dict[type, ast.ClassDef] = field(default_factory=dict)
 
     @cached_property
-    def _files(self) -> dict[str, tuple[zipfile.ZipFile, str]]:
-        found = {}
+    def _files(self) -> dict[str, tuple[zipfile.ZipFile | None, str]]:
+        found: dict[str, tuple[zipfile.ZipFile | None, str]] = {}
         for path in self.paths:
+            if path.is_dir():
+                for file in path.rglob("*.py"):
+                    found[_module_of(str(file.relative_to(path.parent)))] = (None, str(file))
+                continue
             archive = zipfile.ZipFile(path)
             for name in archive.namelist():
                 if name.endswith(".py"):
-                    module = name[:-3].removesuffix("/__init__").replace("/", ".")
-                    found[module] = (archive, name)
+                    found[_module_of(name)] = (archive, name)
         return found
 
     def where(self, name: str, inside: str) -> str:
@@ -114,7 +121,8 @@ class Wheels:
         """The classes and imports of a module, wherever in it they stand."""
         if module not in self._parsed:
             archive, name = self._files[module]
-            nodes = list(ast.walk(ast.parse(archive.read(name))))
+            text = archive.read(name) if archive else Path(name).read_bytes()
+            nodes = list(ast.walk(ast.parse(text)))
             self._parsed[module] = (
                 [node for node in nodes if isinstance(node, ast.ClassDef)],
                 [node for node in nodes if isinstance(node, ast.ImportFrom)],
@@ -137,6 +145,10 @@ class Wheels:
                     yield source, alias.name
                 elif alias.name == "*":
                     yield source, name
+
+
+def _module_of(name: str) -> str:
+    return name[: -len(".py")].replace("/", ".").removesuffix(".__init__")
 
 
 def _is_dataclass(node: ast.ClassDef) -> bool:
@@ -170,3 +182,43 @@ def _described(kind: str, value: ast.expr | None) -> str:
             return f"{kind} = {ast.unparse(body)}"
         return kind
     return f"{kind} = {ast.unparse(value)}"
+
+
+def walk(classes: dict[str, str], paths: Sequence[Path]) -> dict[str, Fields]:
+    """Verb -> flag -> ``type = default``.
+
+    Args:
+        classes: Verb -> the class that holds its flags; a verb whose class is not there is
+            left out.
+        paths: The packages; the first is ms-swift's.
+
+    Raises:
+        WalkError: a class inherits from one that is not there.
+    """
+    packages = Packages(paths)
+    found = {}
+    for verb, name in classes.items():
+        try:
+            module = packages.where(name, "swift")
+        except WalkError:
+            continue
+        found[verb] = packages.fields(module, name)
+    return found
+
+
+def installed(name: str) -> Path:
+    """The folder that an import of a package would take.
+
+    Raises:
+        WalkError: there is none.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise WalkError(f"no package {name}")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(
+        json.dumps(walk(json.loads(sys.argv[1]), list(map(installed, sys.argv[2:])))) + "\n"
+    )
