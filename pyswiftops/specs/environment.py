@@ -32,7 +32,8 @@ def _may_be_set(env: dict[str, str]) -> dict[str, str]:
         if _OURS.fullmatch(name):
             raise ValueError(f"variables that the launch does not set itself; {name} is set")
         if SECRET.search(name):
-            raise ValueError(f"no secrets in a file that is kept; {name} looks like one")
+            where = "a run file or fleet file, as both are kept"
+            raise ValueError(f"no secrets in {where}; {name} looks like one")
     return env
 
 

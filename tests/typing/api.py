@@ -72,6 +72,7 @@ def change(client: Client, fleet: Fleet) -> None:
     assert_type(client.stop("one"), list[JobStatus])
     client.remove("one", nodes=False)
     assert_type(client.execute(fleet, ["nvidia-smi"]), list[CommandResult])
+    assert_type(client.resolved(fleet), Fleet)
 
 
 async def from_asyncio(client: Client, plan: Plan) -> None:
