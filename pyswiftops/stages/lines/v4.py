@@ -6,6 +6,8 @@ its type to each line's inventory. Whole pipelines were run on 4.6 alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pyswiftops.stages.lines import Line, Verb
 from pyswiftops.stages.lines.swift import MODEL, plain_training, swift_verbs
 
@@ -108,4 +110,7 @@ _VERBS = {
     "plain": plain_training("tuner_type"),
     **swift_verbs("transformers"),
 }
-LINES = tuple(Line(f"4.{minor}", _VERBS) for minor in range(7))
+# Up to 4.5 training reaches through the wrapper of half precision, which float32 has not.
+BFLOAT16 = {"torch_dtype": "bfloat16", "bf16": True}
+_BEFORE_4_6 = {**_VERBS, "train": replace(_VERBS["train"], cpu={**CPU_TRAIN, **BFLOAT16})}
+LINES = (*(Line(f"4.{minor}", _BEFORE_4_6) for minor in range(6)), Line("4.6", _VERBS))
