@@ -185,5 +185,7 @@ def check_flags(line: str, verb: str, names: Mapping[str, Any], where: str) -> l
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else f"see `{verb} --help` of ms-swift {line}"
+        having = [other for other in rows() if name in flags(other).get(verb, ())]
+        hint += f" Lines that have it: {', '.join(having)}" if having else ""
         findings.append(Finding(f"a flag of `{verb}`", repr(name), f"{where}.{name}", hint))
     return findings

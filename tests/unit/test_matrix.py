@@ -114,3 +114,13 @@ def test_an_ability_is_refused_where_the_line_has_it_not() -> None:
         lines.line("3.6").flags("train", "sft", {"tuner": "lora"})
     with pytest.raises(MatrixError, match=r"lines that can: 3\.10, 3\.11"):
         lines.line("3.9").flags("export", "sft", {"merge_lora": False})
+
+
+def test_an_unknown_flag_is_told_with_its_nearest_name_and_the_lines_that_have_it() -> None:
+    (finding,) = matrix.check_flags("4.6", "megatron sft", {"save_interval": 1}, "extra_args.train")
+    assert finding.where == "extra_args.train.save_interval"
+    assert "did you mean" in finding.remedy
+    assert "Lines that have it: 3.6, 3.7, 3.8, 3.9, 3.10, 3.11, 3.12" in finding.remedy
+    (finding,) = matrix.check_flags("4.6", "megatron sft", {"lrr": 1}, "extra_args.train")
+    assert "did you mean 'lr'?" in finding.remedy
+    assert "Lines that have it" not in finding.remedy
