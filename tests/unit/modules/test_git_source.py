@@ -125,9 +125,7 @@ def test_a_commit_may_be_named_by_its_beginning_and_must_be_of_the_branch(
 def test_what_the_source_does_not_have_is_refused(
     run_module: RunModule, upstream: Path, tmp_path: Path, given: dict[str, str], found: str
 ) -> None:
-    told = run_module(
-        "git_source", path=str(tmp_path / "tree"), repository=str(upstream), **given
-    )
+    told = run_module("git_source", path=str(tmp_path / "tree"), repository=str(upstream), **given)
     assert told["failed"] is True
     assert found in told["msg"]
     assert "remedy" in told["msg"]
