@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -135,10 +136,17 @@ def install_probe(line: str, more: Sequence[str] = ()) -> list[str]:
     return probe_words([*asked, *(Requirement(text).name for text in more)])
 
 
-def install_python(line: str, output: str, node: str, python: str) -> list[str]:
-    """Why a Python cannot have the line, as sentences; none where it can."""
+def install_python(
+    line: str, output: str, node: str, python: str, settings: Mapping[str, Any]
+) -> list[str]:
+    """Why a Python cannot have the line, as sentences; none where it can.
+
+    Raises:
+        BadInputError: what was asked for is nothing for the line, as :func:`batches` says.
+    """
     wanted = row(line).python
     facts = read_facts(output, node, python)
+    batches(row(line), facts.python, settings.get("pins", {}), "", settings.get("more", ()))
     if fits(facts.python, wanted.range):
         return []
     expected = f"Python {wanted.range} for ms-swift {line}"
@@ -173,7 +181,7 @@ def _there(facts: Facts, batch: Sequence[str], folder: str) -> bool:
     wanted = [text for text in batch if not text.startswith("--editable=")]
     if len(wanted) < len(batch):
         held = facts.held(SWIFT)
-        if held is None or not held.editable or held.url != f"file://{folder}":
+        if held is None or not held.editable or held.url != PurePosixPath(folder).as_uri():
             return False
     return all(map(facts.has, wanted))
 

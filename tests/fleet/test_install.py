@@ -80,7 +80,7 @@ def play(
     words += [] if playbook == "settings" else ["-l", "node-2"]
     words += ["--check"] if check else []
     done = subprocess.run(
-        [program, f"pyswiftops.fleet.{playbook}", *words],
+        [program, playbook if "/" in playbook else f"pyswiftops.fleet.{playbook}", *words],
         check=False,
         capture_output=True,
         text=True,

@@ -157,9 +157,14 @@ def test_bad_requirements_and_answers_are_sentences() -> None:
 
 @pytest.mark.parametrize(("python", "fine"), [("3.9.18", False), ("3.10.0", True)])
 def test_a_python_that_the_line_does_not_run_on_is_named(python: str, fine: bool) -> None:
-    found = packages.install_python("4.6", told(python), "node-1", "/usr/bin/python3")
+    found = packages.install_python("4.6", told(python), "node-1", "/usr/bin/python3", {})
     assert (found == []) is fine
     assert fine or "expected: Python >=3.10 for ms-swift 4.6\n   found: 3.9.18" in found[0]
+
+
+def test_a_pin_is_refused_before_there_is_an_environment() -> None:
+    with pytest.raises(BadInputError, match=r"torch >=2\.8"):
+        packages.install_python("4.6", told(), "node-1", "python3", {"pins": {"torch": "2.7"}})
 
 
 # The programs, in this Python.
