@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,20 @@ BRANCHES = ("core_r0.12.0", "core_r0.13.0", "core_r0.14.0", "core_r0.15.0")
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheelhouse of each line, brought by pip; kept between runs in a folder that is named."""
-    folder = Path(os.environ.get("SWIFTOPS_TEST_WHEELS") or tmp_path_factory.mktemp("wheels"))
-    for line in LINES:
+    """A folder of wheelhouses that nodes see; kept between runs where one is named."""
+    return Path(os.environ.get("SWIFTOPS_TEST_WHEELS") or tmp_path_factory.mktemp("wheels"))
+
+
+@pytest.fixture(scope="module")
+def bring(wheels: Path) -> Callable[[str], None]:
+    """Have pip fill the wheelhouse of a line."""
+
+    def fill(line: str) -> None:
         found = batches(row(line), PYTHON, PINS[line])
         wanted = tuple(dict.fromkeys(itertools.chain.from_iterable(found)))
-        make_wheelhouse(folder / line, line=line, requirements=wanted)
-    return folder
+        make_wheelhouse(wheels / line, line=line, requirements=wanted)
+
+    return functools.cache(fill)
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +126,12 @@ def versions(nodes: Nodes, path: str) -> dict[str, str]:
     return {item["name"].lower().replace("_", "-"): item["version"] for item in json.loads(told)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", LINES)
-def test_a_line_is_installed_whole_proven_and_left_alone(nodes: Nodes, line: str) -> None:
+def test_a_line_is_installed_whole_proven_and_left_alone(
+    nodes: Nodes, bring: Callable[[str], None], line: str
+) -> None:
+    bring(line)
     settings = given(line, megatron_source_repository="ssh://node-1/srv/git/Megatron-LM")
     if row(line).megatron_source.kind == "git":
         serve(nodes)
@@ -135,6 +147,12 @@ def test_a_line_is_installed_whole_proven_and_left_alone(nodes: Nodes, line: str
         if package.pin and name in there:
             assert there[name].partition("+")[0] == package.pin
     assert changed(play(nodes, "install", **settings)) == 0
+    as_it_is = {
+        "swift_install_environment": "system",
+        "swift_install_base_python": f"/opt/swift-{line}/bin/python",
+        "swift_install_path": "/opt/nowhere",
+    }
+    assert changed(play(nodes, "install", **{**settings, **as_it_is})) == 0
 
 
 # Megatron's source tree.
@@ -262,8 +280,12 @@ def test_line_2_6_has_both_trees_from_archives_of_the_controller(
 # Environments.
 
 
-def test_a_git_branch_is_installed_editable(nodes: Nodes, tmp_path: Path) -> None:
+@pytest.mark.long
+def test_a_git_branch_is_installed_editable(
+    nodes: Nodes, bring: Callable[[str], None], tmp_path: Path
+) -> None:
     """The release's own source, in a repository on the first node."""
+    bring("4.6")
     release = f"ms-swift=={row('4.6').release}"
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     whole = [*pip, "--no-binary", "ms-swift", "--no-build-isolation", "-d", str(tmp_path), release]
@@ -378,7 +400,11 @@ def extras(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_extras_are_installed_beside_the_line(nodes: Nodes, wheels: Path, extras: str) -> None:
+@pytest.mark.long
+def test_extras_are_installed_beside_the_line(
+    nodes: Nodes, wheels: Path, bring: Callable[[str], None], extras: str
+) -> None:
+    bring("4.6")
     wanted = ["pybind11", "nvitop", "icecream", "py-spy", "qwen_vl_utils"]
     bring = [sys.executable, "-m", "pip", "download", "--quiet", "-d", str(wheels / "extras")]
     bring += ["--find-links", str(wheels / "4.6" / "packages"), *wanted]
@@ -406,7 +432,11 @@ def test_extras_are_installed_beside_the_line(nodes: Nodes, wheels: Path, extras
     play(nodes, "install", **given("4.6"))
 
 
-def test_what_needs_cuda_is_shown_and_refused_here(nodes: Nodes, extras: str) -> None:
+@pytest.mark.long
+def test_what_needs_cuda_is_shown_and_refused_here(
+    nodes: Nodes, bring: Callable[[str], None], extras: str
+) -> None:
+    bring("4.6")
     play(nodes, "install", **given("4.6"))
     settings = {
         "swiftops_line": "4.3",
