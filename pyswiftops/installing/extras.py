@@ -72,7 +72,7 @@ def extras_plan(
             row), ``compiles`` (with CUDA), ``lines`` (line -> requirement).
         settings: ``versions`` (name -> version), ``flash_attn`` (``auto``, ``wheel``, ``source``),
             ``flash_attn_wheels`` (a listing), ``flash_attn_url``, ``apex`` (``skip``, ``build``),
-            ``max_jobs``, ``facts``, and those of :func:`pyswiftops.installing.packages.pip_words`.
+            ``max_jobs``, ``facts``, ``asked``, and those of ``packages.pip_words``.
 
     Returns:
         For each: ``name``, ``argv`` (empty where nothing is run), ``environment``, ``installed``
@@ -84,7 +84,8 @@ def extras_plan(
     """
     _check_names([*wanted, *settings.get("versions", {})], known)
     facts = read_facts(asked["output"], asked["node"], asked["python"], settings.get("facts"))
-    pip = tuple(pip_words(asked["python"], settings, managed=facts.managed))
+    managed = facts.managed and settings.get("asked", True)
+    pip = tuple(pip_words(asked["python"], settings, managed=managed))
     node = _Node(row(line), facts, asked["node"], pip, settings)
     return [node.plan(name, known[name]) for name in dict.fromkeys(wanted)]
 

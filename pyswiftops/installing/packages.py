@@ -164,7 +164,8 @@ def install_commands(
         output: What :func:`install_probe` printed.
         node: The node's name, for errors.
         python: The Python to install into.
-        settings: ``pins``, ``more``, ``folder``, and those of :func:`pip_words`.
+        settings: ``pins``, ``more``, ``folder``, those of :func:`pip_words`, and ``asked``: whether
+            that Python itself answered, and not one that it is to be made with.
 
     Raises:
         BadInputError: as :func:`batches`, or no answer of the node.
@@ -173,7 +174,7 @@ def install_commands(
     folder = settings.get("folder", "")
     more = settings.get("more", [])
     found = batches(row(line), facts.python, settings.get("pins", {}), folder, more)
-    words = pip_words(python, settings, managed=facts.managed)
+    words = pip_words(python, settings, managed=facts.managed and settings.get("asked", True))
     return [[*words, *batch] for batch in found if not _there(facts, batch, folder)]
 
 

@@ -138,6 +138,7 @@ def test_a_line_is_installed_whole_proven_and_left_alone(
     rehearsed = words(play(nodes, "install", check=True, **settings))
     assert f"/opt/swift-{line}/bin/python -m pip install" in rehearsed
     assert f"ms-swift=={row(line).release}" in rehearsed
+    assert "--break-system-packages" not in rehearsed
     assert nodes.inside("node-2", "sh", "-c", f"ls -d /opt/swift-{line} || true") == ""
     assert changed(play(nodes, "install", **settings)) > 0
     there = versions(nodes, f"/opt/swift-{line}")
@@ -430,6 +431,20 @@ def test_extras_are_installed_beside_the_line(
     assert [after[name] for name in kept] == [before[name] for name in kept]
     assert changed(play(nodes, extras, **settings)) == 0
     play(nodes, "install", **given("4.6"))
+
+
+def test_without_a_python_extras_are_refused_and_yet_shown(nodes: Nodes, extras: str) -> None:
+    settings = {
+        "swiftops_line": "3.10",
+        "swift_extras_python": "/opt/not-yet/bin/python",
+        "swift_extras_wanted": ["swanlab", "transformer_engine"],
+    }
+    said = words(play(nodes, extras, fails=True, **settings))
+    assert "expected: a Python with torch; found: no file" in said
+    shown = words(play(nodes, extras, check=True, **settings))
+    assert "/opt/not-yet/bin/python -m pip install" in shown
+    assert "--break-system-packages" not in shown
+    assert changed(shown) == 1
 
 
 @pytest.mark.long

@@ -107,6 +107,8 @@ def test_what_is_there_is_not_asked_for_again() -> None:
 def test_a_distributions_python_is_told_to_take_it() -> None:
     assert "--break-system-packages" in commands("4.6", told(managed=True))[0]
     assert "--break-system-packages" not in commands("4.6", told())[0]
+    to_come = commands("4.6", told(managed=True), asked=False)[0]
+    assert "--break-system-packages" not in to_come
 
 
 def test_an_editable_checkout_takes_the_releases_place() -> None:
