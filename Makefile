@@ -12,7 +12,7 @@ KEEP   ?=
 
 export NAME AUTHOR FOLDER # through the environment, so that quotes in a name stay as they are
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-fleet test test-fleet test-fast test-long lint docs contract bench clean
+.PHONY: help demo demo-fleet test test-fleet test-fleet-long test-fast test-long lint docs contract bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -53,6 +53,9 @@ test-long: $(VENV)/.dev ## Tests of many minutes: rehearsal, resumed losses, mix
 
 test-fleet: $(VENV)/.dev ## Tests on containers of this machine, with sshd; root, and Docker, which is installed if missing
 	$(BIN)/python -m pytest -m "fleet and not long" tests/fleet
+
+test-fleet-long: $(VENV)/.dev ## Whole release lines installed on containers of this machine; needs what test-fleet needs, and a package registry
+	$(BIN)/python -m pytest -m "fleet and long" tests/fleet
 
 lint: $(VENV)/.dev ## ruff, mypy, ansible-lint
 	$(BIN)/ruff check

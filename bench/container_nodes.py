@@ -51,10 +51,14 @@ class Nodes:
     Attributes:
         folder: Everything of it on this machine.
         fleet: Its fleet file, as Ansible reads it.
+        image: What the containers are made of; one with all that :data:`IMAGE` has.
+        volumes: Further mounts, as docker takes them.
     """
 
     folder: Path
     fleet: Fleet
+    image: str = IMAGE
+    volumes: tuple[str, ...] = ()
 
     @property
     def inventory(self) -> Path:
@@ -123,7 +127,9 @@ def start(nodes: Nodes) -> None:
             seed(nodes, node.name, own)
         words = ["--init", "--label", label, "--name", f"{name}-{node.name}"]
         words += ["--hostname", node.name, "--network", name, "--ip", str(fleet.address(node))]
-        words += ["-v", f"{own}:/etc/swiftops", IMAGE, "sh", "-c", START]
+        for volume in (f"{own}:/etc/swiftops", *nodes.volumes):
+            words += ["-v", volume]
+        words += [nodes.image, "sh", "-c", START]
         run("docker", "run", "-d", *words)
     for node in fleet.nodes:
         await_port(str(fleet.address(node)))
@@ -165,7 +171,13 @@ def remove(fleet: str) -> None:
 
 @contextmanager
 def container_nodes(
-    count: int, fleet: str, subnet: str, names: Sequence[str] = ()
+    count: int,
+    fleet: str,
+    subnet: str,
+    names: Sequence[str] = (),
+    *,
+    of: str = IMAGE,
+    volumes: Sequence[str] = (),
 ) -> Iterator[Nodes]:
     """Start nodes; take everything of them away at the end."""
     image()
@@ -186,7 +198,7 @@ def container_nodes(
             "nodes": [{"name": name} for name in names or [f"node-{n + 1}" for n in range(count)]],
         }
         (folder / "fleet.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
-        nodes = Nodes(folder, Fleet.load(folder / "fleet.yml"))
+        nodes = Nodes(folder, Fleet.load(folder / "fleet.yml"), of, tuple(volumes))
         pins.make_key(nodes.state, fleet)
         start(nodes)
         yield nodes

@@ -26,6 +26,7 @@ MODULES = {
     "peft": "peft",
     "trl": "trl",
     "msgspec": "msgspec",
+    "pyarrow": "pyarrow",
     "transformer_engine": "transformer_engine",
     "flash-attn": "flash_attn",
     "vllm": "vllm",

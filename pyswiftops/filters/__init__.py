@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyswiftops.filters import containers, fetch, settings, stages
+from pyswiftops.filters import containers, fetch, installing, settings, stages
 
 FILTERS: dict[str, Callable[..., Any]] = {
     **containers.FILTERS,
     **fetch.FILTERS,
+    **installing.FILTERS,
     **settings.FILTERS,
     **stages.FILTERS,
 }

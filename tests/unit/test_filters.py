@@ -20,7 +20,13 @@ def plugin() -> ModuleType:
 
 
 def test_no_filter_hides_another() -> None:
-    parts = (filters.containers, filters.fetch, filters.settings, filters.stages)
+    parts = (
+        filters.containers,
+        filters.fetch,
+        filters.installing,
+        filters.settings,
+        filters.stages,
+    )
     assert len(filters.FILTERS) == sum(len(part.FILTERS) for part in parts)
     assert plugin().FilterModule().filters().keys() == filters.FILTERS.keys()
 

@@ -12,7 +12,7 @@ LAYERS = (
     ("paths", "content", "explain", "tokens", "redact"),
     ("matrix",),
     ("forecast", "installed", "wheelhouse", "flag_walk"),
-    ("stages", "planner", "data", "checkpoint", "settings"),
+    ("stages", "planner", "data", "checkpoint", "settings", "installing"),
     ("filters", "translate"),
     ("guard", "private", "leftovers"),
     ("process",),
