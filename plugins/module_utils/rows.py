@@ -14,28 +14,28 @@ OTHER_FORMS = (("query", "response"), ("conversations",), ("instruction", "outpu
 REPORTED = 20  # problems listed per file; more are counted
 
 
-def check_row(row: object) -> str | None:
-    """What is wrong with one parsed row, or None.
+def check_row(row: object, *, answers: bool = True) -> str | None:
+    """What is wrong with one parsed row, or None; ``answers``: whether it must hold one.
 
     Only rows with ``messages`` are looked into; the other forms are left to the loader.
     """
     if not isinstance(row, dict):
         return f"a row that is no object but {type(row).__name__}"
     if "messages" in row:
-        return _check_messages(row["messages"])
+        return _check_messages(row["messages"], answers=answers)
     if any(all(column in row for column in form) for form in OTHER_FORMS):
         return None
     return f"no 'messages'; keys: {', '.join(map(str, row)) or 'none'}"
 
 
-def _check_messages(messages: object) -> str | None:
+def _check_messages(messages: object, *, answers: bool) -> str | None:
     if not isinstance(messages, list) or not messages:
         return "empty 'messages'; ms-swift drops such rows without a word"
     for number, message in enumerate(messages, 1):
         problem = _check_message(message)
         if problem:
             return f"message {number}: {problem}"
-    if not any(message["role"] == "assistant" for message in messages):
+    if answers and not any(message["role"] == "assistant" for message in messages):
         return "no message of role 'assistant': nothing to learn"
     return None
 
@@ -56,11 +56,12 @@ def _check_message(message: object) -> str | None:
     return None
 
 
-def check_file(path: str) -> dict:
+def check_file(path: str, *, answers: bool = True) -> dict:
     """Check every line of a JSON lines file.
 
     Args:
         path: The file.
+        answers: Whether each row must hold an answer, as those of SFT do.
 
     Returns:
         ``rows`` (int), ``problems`` (list of {line: int from 1, found: str}, at most
@@ -75,7 +76,7 @@ def check_file(path: str) -> dict:
             if not line.strip():
                 continue
             rows += 1
-            found = _check_line(line)
+            found = _check_line(line, answers=answers)
             if found:
                 count += 1
                 if len(problems) < REPORTED:
@@ -83,9 +84,9 @@ def check_file(path: str) -> dict:
     return {"rows": rows, "problems": problems, "problem_count": count}
 
 
-def _check_line(line: bytes) -> str | None:
+def _check_line(line: bytes, *, answers: bool) -> str | None:
     try:
-        return check_row(json.loads(line))
+        return check_row(json.loads(line), answers=answers)
     except UnicodeDecodeError:
         return "bytes that are not UTF-8"
     except ValueError as problem:

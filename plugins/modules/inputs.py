@@ -20,6 +20,10 @@ options:
     type: list
     elements: path
     default: []
+  answers:
+    description: Whether each row must hold an answer, as for SFT; for GRPO prompts will do.
+    type: bool
+    default: true
   root:
     description: The node's own directory; it may not exist yet. Not looked at where left out.
     type: path
@@ -113,13 +117,13 @@ def look_at_model(path: str) -> tuple:
     return {name: value for name, value in sizes.items() if value is not None}, []
 
 
-def look_at_rows(path: str) -> tuple:
+def look_at_rows(path: str, *, answers: bool) -> tuple:
     """Number of rows in a file and what is wrong with them."""
     expected = "training rows: JSON lines with 'messages' of role and content"
     if Path(path).is_dir():  # a dataset of a hub: its rows are left to ms-swift's loader
         return 0, []
     try:
-        result = check_file(path)
+        result = check_file(path, answers=answers)
     except FileNotFoundError:
         remedy = "set data.train to files that the first node sees"
         return 0, [finding(expected, "no such file", path, remedy)]
@@ -183,6 +187,7 @@ def main() -> None:
         argument_spec={
             "model": {"type": "path"},
             "datasets": {"type": "list", "elements": "path", "default": []},
+            "answers": {"type": "bool", "default": True},
             "root": {"type": "path"},
             "python": {"type": "path"},
             "line": {"type": "str"},
@@ -196,7 +201,7 @@ def main() -> None:
         sizes, findings = look_at_model(module.params["model"])
     total = 0
     for path in module.params["datasets"]:
-        rows, problems = look_at_rows(path)
+        rows, problems = look_at_rows(path, answers=module.params["answers"])
         total += rows
         findings += problems
     if module.params["root"]:

@@ -61,8 +61,9 @@ def measure(
     template: str | None,
     system: str | None,
     seed: int | None,
+    prompts: bool = False,
 ) -> list[int]:
-    """Token length of every row that ms-swift's loader keeps.
+    """Token length of every row that ms-swift's loader keeps; ``prompts``: rows hold no answers.
 
     A row that the loader cannot use ends it where rows cannot be counted beforehand: in
     samples and in folders.
@@ -71,7 +72,7 @@ def measure(
 
     processor = get_processor(model, model_type=model_type)
     encoder = get_template(processor, default_system=system, template_type=template)
-    encoder.set_mode("train")
+    encoder.set_mode("transformers" if prompts else "train")
     strict = any(lines(dataset) is None for dataset in datasets)
     chosen: dict[str, Any] = {} if seed is None else {"seed": seed}
     rows, _ = load_dataset(list(datasets), load_from_cache_file=False, strict=strict, **chosen)
@@ -110,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--template")
     parser.add_argument("--system")
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--prompts", action="store_true")
     given = parser.parse_args(arguments)
     lengths = measure(
         given.model,
@@ -118,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         template=given.template,
         system=given.system,
         seed=given.seed,
+        prompts=given.prompts,
     )
     rows = count_rows(given.dataset)
     try:

@@ -81,7 +81,7 @@ def inputs_before(run: Mapping[str, Any], variables: Mapping[str, Any], place: s
         place: ``node`` or ``controller``.
 
     Returns:
-        ``model``, a path or "", and ``datasets``, paths.
+        ``model``, a path or "", ``datasets``, paths, and ``answers``: whether rows must hold one.
     """
     spec, node = run_spec(run), NodeFacts.from_vars("node", plain(variables))
 
@@ -93,15 +93,20 @@ def inputs_before(run: Mapping[str, Any], variables: Mapping[str, Any], place: s
         return item.origin_path(node.hub) if here else ""
 
     paths = [path(item) for item in data_items(spec)]
-    return {"model": path(model_item(spec)), "datasets": [found for found in paths if found]}
+    return {
+        "model": path(model_item(spec)),
+        "datasets": [found for found in paths if found],
+        "answers": spec.method.needs_answers,
+    }
 
 
 def inputs_after(run: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Inputs as later stages read them on a node: ``model`` and ``datasets``."""
+    """Inputs as later stages read them on a node: ``model``, ``datasets`` and ``answers``."""
     spec, node = run_spec(run), NodeFacts.from_vars("node", plain(variables))
     return {
         "model": model_item(spec).path_on(node),
         "datasets": [item.path_on(node) for item in data_items(spec)],
+        "answers": spec.method.needs_answers,
     }
 
 

@@ -94,6 +94,13 @@ class Method(Model):
     )
     fsdp: Word | None = Field(default=None, description="As ms-swift takes it, e.g. fsdp2.")
 
+    @property
+    def needs_answers(self) -> bool:
+        """Whether rows must hold an answer: GRPO draws its own, a classifier has labels."""
+        if self.rlhf is not None and self.rlhf.type in {"grpo", "ppo"}:
+            return False
+        return self.task_type in {None, "causal_lm"}
+
     @model_validator(mode="after")
     def _fits_together(self) -> Method:
         if (self.task == "rlhf") != (self.rlhf is not None):

@@ -25,7 +25,8 @@ def data(context: Context) -> list[Command]:
         "seed": spec.training.seed if any(item.rows for item in spec.data.train) else None,
         "output": output,
     }
-    argv = ("python", "-m", "pyswiftops.data.lengths", *flag_words(flags))
+    prompts = () if spec.method.needs_answers else ("--prompts",)
+    argv = ("python", "-m", "pyswiftops.data.lengths", *flag_words(flags), *prompts)
     folders = (str(PurePosixPath(output).parent),)
     env = {**context.environment(node, ranks=0), **context.threads(node)}
     return [context.command("data", node, argv, env, make_directories=folders)]

@@ -1,7 +1,7 @@
 # fetch: brings model and rows to every node that lacks them
 
 # data: checks every row and measures token lengths
-node-1$ CUDA_VISIBLE_DEVICES='' HF_HOME=/data/swiftops/node-1/cache/huggingface HF_HUB_OFFLINE=1 MODELSCOPE_CACHE=/data/swiftops/node-1/cache/modelscope PYTHONUNBUFFERED=1 TMPDIR=/data/swiftops/node-1/cache/temporary TOKENIZERS_PARALLELISM=false PATH=/opt/swift/bin:$PATH python -m pyswiftops.data.lengths --model /models/m --model_type llama --template chatml --dataset /data/rows.jsonl --output /data/swiftops/node-1/runs/grpo/data/lengths.json
+node-1$ CUDA_VISIBLE_DEVICES='' HF_HOME=/data/swiftops/node-1/cache/huggingface HF_HUB_OFFLINE=1 MODELSCOPE_CACHE=/data/swiftops/node-1/cache/modelscope PYTHONUNBUFFERED=1 TMPDIR=/data/swiftops/node-1/cache/temporary TOKENIZERS_PARALLELISM=false PATH=/opt/swift/bin:$PATH python -m pyswiftops.data.lengths --model /models/m --model_type llama --template chatml --dataset /data/rows.jsonl --output /data/swiftops/node-1/runs/grpo/data/lengths.json --prompts
 
 # convert: HF -> Megatron (mcore), handed to every node
 node-1$ CUDA_VISIBLE_DEVICES=0 GLOO_SOCKET_IFNAME=eth0 HF_HOME=/data/swiftops/node-1/cache/huggingface HF_HUB_OFFLINE=1 MASTER_ADDR=10.0.0.1 MASTER_PORT={lease.master_port} MODELSCOPE_CACHE=/data/swiftops/node-1/cache/modelscope NCCL_SOCKET_IFNAME=eth0 NNODES=1 NODE_RANK=0 NPROC_PER_NODE=1 PYTHONUNBUFFERED=1 TMPDIR=/data/swiftops/node-1/cache/temporary TOKENIZERS_PARALLELISM=false PATH=/opt/swift/bin:$PATH megatron export --model /models/m --model_type llama --template chatml --torch_dtype bfloat16 --exist_ok true --to_mcore true --output_dir /data/swiftops/node-1/runs/grpo/mcore --check_model false

@@ -191,7 +191,10 @@ def test_before_a_fetch_each_input_is_looked_at_where_it_lies() -> None:
     assert inputs_before(spec, first, "node") == {
         "model": "",
         "datasets": ["/every.jsonl", "/first.jsonl"],
+        "answers": True,
     }
+    labelled = {**spec, "method": {"task_type": "seq_cls"}}
+    assert inputs_before(labelled, first, "node")["answers"] is False
     assert inputs_before(spec, second, "node")["datasets"] == ["/every.jsonl"]
     assert inputs_before(spec, second, "controller")["datasets"] == ["/here.jsonl"]
     after = inputs_after(spec, second)

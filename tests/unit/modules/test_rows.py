@@ -16,10 +16,10 @@ GOOD = {
 }
 
 
-def check(path: Path) -> dict[str, Any]:
+def check(path: Path, *, answers: bool = True) -> dict[str, Any]:
     from ansible_collections.pyswiftops.fleet.plugins.module_utils import rows  # noqa: PLC0415
 
-    return rows.check_file(str(path))
+    return rows.check_file(str(path), answers=answers)
 
 
 def found(tmp_path: Path, *lines: str | bytes) -> list[tuple[int, str]]:
@@ -74,3 +74,11 @@ def test_blank_lines_are_no_rows_and_many_problems_are_counted(tmp_path: Path) -
     assert result["rows"] == 30
     assert result["problem_count"] == 30
     assert len(result["problems"]) == 20
+
+
+def test_rows_of_a_classifier_and_prompts_need_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"messages": [{"role": "user", "content": "good"}], "label": 1}
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    assert check(path, answers=False)["problems"] == []
+    assert check(path)["problem_count"] == 1
