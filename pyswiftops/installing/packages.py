@@ -17,6 +17,8 @@ from pyswiftops.installing.facts import Facts, fits, probe_words, read_facts
 from pyswiftops.matrix import Package, Row, row
 
 TORCH, SWIFT = "torch", "ms-swift"
+# Builds an editable install without package `wheel`, in the environment itself: no index is asked.
+BUILDER = "setuptools>=70.1"
 # Rows name these too, but they need a GPU's compilers or replace torch: role swift_extras.
 EXTRAS = frozenset({"transformer_engine", "flash-attn", "vllm"})
 # Imports every module for good and says which file it came from.
@@ -81,8 +83,13 @@ def batches(
         )
     if folder:
         del made[SWIFT]
-    own = [f"--editable={folder}"] if folder else []
-    return [[torch], [torch, *own, *made.values()], *([[torch, *more]] if more else [])]
+    builder = [BUILDER] if folder else []
+    own = ["--no-build-isolation", "--use-pep517", f"--editable={folder}"] if folder else []
+    return [
+        [torch, *builder],
+        [*own, torch, *made.values()],
+        *([[torch, *more]] if more else []),
+    ]
 
 
 def _check(of: Row, pins: Mapping[str, str], more: Sequence[str]) -> None:
@@ -132,7 +139,7 @@ def pip_words(python: str, settings: Mapping[str, Any], *, managed: bool = False
 
 def install_probe(line: str, more: Sequence[str] = ()) -> list[str]:
     """What follows a Python's name to learn what it holds of a line."""
-    asked = dict.fromkeys([TORCH, *row(line).packages])
+    asked = dict.fromkeys([TORCH, Requirement(BUILDER).name, *row(line).packages])
     return probe_words([*asked, *(Requirement(text).name for text in more)])
 
 
@@ -179,7 +186,7 @@ def install_commands(
 
 
 def _there(facts: Facts, batch: Sequence[str], folder: str) -> bool:
-    wanted = [text for text in batch if not text.startswith("--editable=")]
+    wanted = [text for text in batch if not text.startswith("--")]
     if len(wanted) < len(batch):
         held = facts.held(SWIFT)
         if held is None or not held.editable or held.url != PurePosixPath(folder).as_uri():

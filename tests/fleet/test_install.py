@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pyswiftops.installing.packages import batches
+from pyswiftops.installing.packages import BUILDER, batches
 from pyswiftops.matrix import row
 from pyswiftops.wheelhouse import make_wheelhouse
 
@@ -58,7 +58,7 @@ def bring(wheels: Path) -> Callable[[str], None]:
 
     def fill(line: str) -> None:
         found = batches(row(line), PYTHON, PINS[line])
-        wanted = tuple(dict.fromkeys(itertools.chain.from_iterable(found)))
+        wanted = tuple(dict.fromkeys([*itertools.chain.from_iterable(found), BUILDER]))
         make_wheelhouse(wheels / line, line=line, requirements=wanted)
 
     return functools.cache(fill)
