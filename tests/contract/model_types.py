@@ -26,8 +26,11 @@ def types(wheel: Path) -> set[str]:
         tree = ast.parse(archive.read(name))
     return {
         item.value.value
-        for body in (node.body for node in tree.body if isinstance(node, ast.ClassDef)
-                     and node.name in CLASSES)
+        for body in (
+            node.body
+            for node in tree.body
+            if isinstance(node, ast.ClassDef) and node.name in CLASSES
+        )
         for item in body
         if isinstance(item, ast.Assign) and isinstance(item.value, ast.Constant)
     }
