@@ -78,6 +78,18 @@ class MatrixError(BadInputError):
     """The release line is unknown, or its row is malformed."""
 
 
+class UnsolvableError(BadInputError):
+    """No release line meets all demands.
+
+    Attributes:
+        gives: The smallest sets of demands without which one does; a finding tells of each.
+    """
+
+    def __init__(self, findings: Iterable[Finding], gives: Iterable[tuple[str, ...]]) -> None:
+        self.gives = tuple(gives)
+        super().__init__(findings)
+
+
 class CollectionNotFoundError(SwiftOpsError):
     """The Ansible collection ``pyswiftops.fleet`` that belongs to this package is missing."""
 

@@ -30,6 +30,7 @@ MODULES = {
     "transformer_engine": "transformer_engine",
     "flash-attn": "flash_attn",
     "vllm": "vllm",
+    "sglang": "sglang",
 }
 NEEDED = frozenset({"ms-swift", "mcore-bridge", "torch", "transformers", "peft", "trl"})
 # Python 3.9 and later; prints one line of JSON.

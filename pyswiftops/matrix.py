@@ -53,6 +53,13 @@ class Package(Fact):
     pin: str | None = None
     pin_py312: str | None = Field(default=None, description="The pin on Python 3.12 and later.")
     recommended: str | None = None
+    also: list[str] = Field(default_factory=list, description="Others recommended beside it.")
+
+
+class Cuda(Fact):
+    """The CUDA versions that the line's documentation names; a range is stated nowhere."""
+
+    recommended: list[str] = Field(description="As 12.8, ascending.")
 
 
 class Image(Fact):
@@ -102,6 +109,7 @@ class Row(Model):
     megatron_source: MegatronSource
     python: PythonRange
     packages: dict[str, Package]
+    cuda: Cuda | None = None
     images: list[Image]
     apex: Apex | None = None
     env: dict[str, str]

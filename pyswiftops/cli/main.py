@@ -19,6 +19,7 @@ from pyswiftops.cli import (
     passport,
     runs,
     show,
+    solve,
     start,
     tools,
     translate,
@@ -48,6 +49,7 @@ app.command()(start.schema)
 app.command()(why.doctor)
 app.command()(packages.wheelhouse)
 app.command()(packages.matrix)
+app.command()(solve.solve)
 app.command()(translate.translate)
 app.command()(fleet.up)
 app.command()(fleet.down)

@@ -121,8 +121,11 @@ def _one(row: rows.Row) -> None:
     place = " ".join(filter(None, (source.repository, source.branch, source.commit)))
     table.add_row("Megatron-LM", escape(place or source.kind), "", source.grade, source.source)
     table.add_row("Python", escape(row.python.range), "", row.python.grade, row.python.source)
+    if row.cuda:
+        best = ", ".join(row.cuda.recommended)
+        table.add_row("CUDA", "", best, row.cuda.grade, escape(row.cuda.source))
     for name, each in row.packages.items():
-        best = each.pin or each.recommended or ""
+        best = each.pin or ", ".join(filter(None, [each.recommended, *each.also]))
         table.add_row(name, escape(each.range), best, each.grade, escape(each.source))
     show.out.print(table)
     for image in row.images:

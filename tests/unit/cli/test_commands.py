@@ -57,6 +57,9 @@ def test_every_command_and_option_says_what_it_does(name: str) -> None:
         ("wheelhouse", "make", "w", "--line", "0.1"),
         ("wheelhouse", "make", "w", "--line", "3.12"),
         ("matrix", "9.9"),
+        ("solve", "--arch", "sm_91", "--driver", "570.26", "--python", "3.12"),
+        ("solve", "--arch", "sm_90", "--driver", "440.1", "--python", "3.12"),
+        ("solve", "--arch", "sm_90", "--driver", "570", "--python", "3.12", "--pin", "torch"),
         ("translate", "none.sh"),
         ("translate", "none.sh", "--to", "9.9"),
         ("init", "--runtime", "cloud"),
@@ -166,6 +169,17 @@ def test_the_matrix_shows_all_lines_or_one(swiftops: Swiftops) -> None:
     assert "modelscope-registry.us-west-1." in swiftops("matrix", "4.4").out
     shown = swiftops("matrix", "3.6").out
     assert "Train with line 3.7 or later" in shown
+
+
+def test_a_machine_and_a_wish_become_a_line_and_pins(swiftops: Swiftops) -> None:
+    asked = ("solve", "--arch", "sm_90", "--driver", "570.26", "--python", "3.11")
+    done = swiftops(*asked, "--pin", "torch>=2.6", "--pin", "torch<2.9")
+    assert done.code == 0
+    assert "torch for CUDA 12.8" in done.out
+    assert "==2.8.0" in done.out
+    told = json.loads(swiftops(*asked, "--line", "3.7", "--json").out)
+    assert (told["line"], told["pins"]["torch"]["specifier"]) == ("3.7", "==2.7.1")
+    assert "commands of line 3.7 are not rendered here" in swiftops(*asked, "--line", "3.7").out
 
 
 def test_a_script_becomes_a_run_file(swiftops: Swiftops, tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""What each release line can do, out of the inventories of its flags and its model types."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from functools import cache
+
+from pyswiftops import matrix
+from pyswiftops.content import collection
+
+TASKS = ("pt", "sft", "rlhf")
+_TUNER_FLAGS = ("tuner_type", "train_type")
+_LITERAL = re.compile(r"Literal(\[.*?\])")
+
+
+def known(demand: str) -> list[str]:
+    """All values of a demand that any line takes, in the order of their coming."""
+    if demand == "task":
+        return list(TASKS)
+    if demand == "model_type":
+        return list(_model_types())
+    found: dict[str, None] = {}
+    for line in matrix.rows():
+        taken = rlhf_types(line) if demand == "rlhf_type" else tuners(line, "sft")
+        found |= dict.fromkeys(taken)
+    return list(found)
+
+
+def has_task(line: str, task: str) -> bool:
+    """Whether the line has ``megatron <task>``."""
+    return f"megatron {task}" in matrix.typed_flags(line)
+
+
+@cache
+def rlhf_types(line: str) -> tuple[str, ...]:
+    """The methods of the line's ``megatron rlhf``."""
+    return _literals(_flags(line, "rlhf").get("rlhf_type", ""))
+
+
+@cache
+def tuners(line: str, task: str) -> tuple[str, ...]:
+    """What the line's Megatron training can tune.
+
+    A line without the flag ``lora_rank`` trains full weights only, whatever its flags are called.
+    """
+    flags = _flags(line, task)
+    if not flags:
+        return ()
+    if "lora_rank" not in flags:
+        return ("full",)
+    for name in _TUNER_FLAGS:
+        if name in flags:
+            return _literals(flags[name])
+    return ("full",)
+
+
+def has_precision(line: str, task: str, precision: str) -> bool:
+    """Whether the line's Megatron training has the flags of a precision."""
+    wanted = {"fp8": "fp8_format", "bf16": "bf16", "fp16": "fp16", "fp32": "torch_dtype"}
+    return wanted[precision] in _flags(line, task)
+
+
+def knows_model(line: str, model_type: str) -> bool:
+    """Whether ms-swift of the line knows a model type; Megatron may build fewer."""
+    lines = list(matrix.rows())
+    for span in _model_types()[model_type].split(", "):
+        first, _, last = span.partition("-")
+        if lines.index(first) <= lines.index(line) <= lines.index(last or first):
+            return True
+    return False
+
+
+def _flags(line: str, task: str) -> dict[str, str]:
+    return matrix.typed_flags(line).get(f"megatron {task}", {})
+
+
+def _literals(kind: str) -> tuple[str, ...]:
+    match = _LITERAL.search(kind)
+    return tuple(ast.literal_eval(match[1])) if match else ()
+
+
+@cache
+def _model_types() -> dict[str, str]:
+    path = collection() / "roles" / "versions" / "files" / "model_types.json"
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found
