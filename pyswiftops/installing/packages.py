@@ -20,7 +20,7 @@ TORCH, SWIFT = "torch", "ms-swift"
 # Builds an editable install without package `wheel`, in the environment itself: no index is asked.
 BUILDER = "setuptools>=70.1"
 # Rows name these too, but they need a GPU's compilers or replace torch: role swift_extras.
-EXTRAS = frozenset({"transformer_engine", "flash-attn", "vllm"})
+EXTRAS = frozenset({"transformer_engine", "flash-attn", "vllm", "sglang"})
 # Imports every module for good and says which file it came from.
 IMPORTS = """
 import importlib, json, sys

@@ -179,7 +179,7 @@ def test_a_machine_and_a_wish_become_a_line_and_pins(swiftops: Swiftops) -> None
     assert "==2.8.0" in done.out
     told = json.loads(swiftops(*asked, "--line", "3.7", "--json").out)
     assert (told["line"], told["pins"]["torch"]["specifier"]) == ("3.7", "==2.7.1")
-    assert "commands of line 3.7 are not rendered here" in swiftops(*asked, "--line", "3.7").out
+    assert "ms-swift 3.7.3 of line 3.7" in swiftops(*asked, "--line", "3.7").out
 
 
 def test_a_script_becomes_a_run_file(swiftops: Swiftops, tmp_path: Path) -> None:
