@@ -23,7 +23,8 @@ RUN = {
     "name": "render",
     "model": {"path": "/models/m"},
     "data": {"train": ["/data/rows.jsonl"]},
-    "training": {"iterations": 10, "global_batch_size": 4096},
+    "method": {"tuner": "full"},  # what the oldest line can do too
+    "training": {"epochs": 1, "global_batch_size": 4096},
     "smoke": {"questions": [{"ask": "Who are you?", "expect": ["I"]}]},
 }
 
