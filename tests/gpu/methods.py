@@ -77,7 +77,7 @@ RLHF = {"task": "rlhf", "tuner": "lora", "bridge": True}
 PLAIN = {"backend": "swift", "tuner": "lora"}
 METHODS = {
     "pt": Method({"method": {**FULL, "task": "pt"}}),
-    "fp8": Method({"method": FULL, "training": {"fp8": "hybrid", "fp8_recipe": "delayed"}}),
+    "fp8": Method({"method": FULL, "training": {"fp8": "e4m3", "fp8_recipe": "blockwise"}}),
     "context": Method({"method": FULL, "parallel": {"context": 2}}, ranks=2),
     "export_mcore": Method({"method": {"tuner": "lora"}, "export": {"form": "mcore"}}),
     "kto": Method({"method": {**RLHF, "rlhf": {"type": "kto"}}}, judged),
@@ -87,7 +87,9 @@ METHODS = {
         labelled,
     ),
     "plain_full": Method({"method": {**PLAIN, "tuner": "full"}}),
-    "plain_fsdp": Method({"method": {**PLAIN, "fsdp": "fsdp2"}}, ranks=2),
+    "plain_fsdp": Method(
+        {"method": {**PLAIN, "fsdp": "fsdp2"}, "output": {"save_optimizer": False}}, ranks=2
+    ),
     "plain_dpo": Method({"method": {**PLAIN, "task": "rlhf", "rlhf": {"type": "dpo"}}}, preferred),
     "plain_grpo": Method(
         {
@@ -117,6 +119,8 @@ def run(name: str, base: RunSpec, fleet: Fleet, files: DemoFiles) -> bool:
     training = {**document["training"], "iterations": 4, "epochs": None, "seed": 42}
     training |= {"micro_batch_size": 4, "global_batch_size": 8}
     document |= {"name": name, "data": {"train": [str(path)]}, "parallel": {}}
+    if method.changes.get("method", {}).get("backend") == "swift":
+        document.pop("extra_args", None)  # the demo's are Megatron's
     changes = dict(method.changes)
     document |= {"training": {**training, **changes.pop("training", {})}, **changes}
     ended = "succeeded"
