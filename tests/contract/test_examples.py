@@ -75,6 +75,19 @@ def test_all_scripts_of_the_tag_are_there() -> None:
     assert Counter(item["verb"] for item in TRAININGS) == TRAINED
 
 
+# A run file says a training and what follows it; of scripts that do one of these alone it has
+# nothing to say. They are read and written again all the same.
+ALONE = {"swift infer": 22, "swift export": 11, "megatron export": 8, "swift rollout": 8}
+
+
+def test_scripts_without_a_training_are_counted() -> None:
+    training = {item["path"] for item in TRAININGS}
+    others = [item for item in COMMANDS if item["verb"] not in VERBS]
+    assert Counter(item["verb"] for item in others) == {**ALONE, "swift deploy": 3}
+    assert len({item["path"] for item in others} - training) == 25
+    assert len(training) == 244
+
+
 def test_every_flag_of_every_example_is_in_the_inventory_and_stays() -> None:
     for item in COMMANDS:
         (found,) = translate(as_translation(item).text(), LINE, LINE)

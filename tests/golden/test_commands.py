@@ -205,3 +205,49 @@ def test_what_a_checkpoint_must_be_to_go_on_from(
     fleet, run = CASES[case]
     variables = Fleet.from_document(fleet, AT).host_vars()
     assert resume_needs(run, variables) == {"tuner_type": tuner, **more}
+
+
+# Settings that a run file may leave to upstream, and of those the ones whose default is another in
+# some line. None of them is relied on: what must be so is always said.
+LEFT_OPEN = (
+    "beta",
+    "deepspeed",
+    "expert",
+    "fp8",
+    "fp8_recipe",
+    "freeze_aligner",
+    "freeze_llm",
+    "freeze_vit",
+    "fsdp",
+    "keep",
+    "min_learning_rate",
+    "model_type",
+    "no_optimizer",
+    "no_rng",
+    "num_labels",
+    "sequence",
+    "system",
+    "task_type",
+    "template",
+)
+DIFFER = {
+    ("train", "min_learning_rate"): {"None", "0"},  # 2.6 works it out: 0 too
+    ("train", "beta"): {"0.1", "None"},  # 0.1 for DPO either way
+    ("train", "template"): {"'AUTO'", "None"},  # the model's own, in both words
+    ("plain", "template"): {"'AUTO'", "None"},
+    ("plain", "fsdp"): {"''", "None"},
+    ("plain", "freeze_vit"): {"False", "True"},  # 2.6 trains it
+    ("plain", "keep"): {"2", "None"},  # 2.6 keeps two
+}
+
+
+def test_what_is_left_to_upstream_has_one_default_in_all_lines_but_for_what_is_known() -> None:
+    found: dict[tuple[str, str], set[str]] = {}
+    for line, table in lines.rendered().items():
+        for what, setting in itertools.product(("train", "plain"), LEFT_OPEN):
+            verb = table.verbs[what]
+            flag = verb.flags.get(setting)
+            kind = matrix.typed_flags(line)[verb.program.format(task="sft")].get(str(flag))
+            if kind is not None:
+                found.setdefault((what, setting), set()).add(kind.partition(" = ")[2])
+    assert {key: values for key, values in found.items() if len(values) > 1} == DIFFER
