@@ -82,6 +82,7 @@ class Apex(Fact):
     """Whether NVIDIA's apex is needed, and the flags that do without it."""
 
     required: bool
+    commit: str | None = Field(default=None, description="The commit that builds with the line.")
     avoid: dict[str, bool]
 
 

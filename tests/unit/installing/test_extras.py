@@ -288,3 +288,9 @@ def test_an_answer_of_this_python_is_read() -> None:
     assert json.loads(words[2])[-2:] == ["apex", "flash-attn"]
     assert facts.fits("2.13.0+cpu", "==2.13.0")
     assert not facts.fits("no version", "")
+
+
+def test_apex_is_of_the_commit_that_the_rows_name() -> None:
+    commits = {found.apex.commit for found in rows().values() if found.apex}
+    (commit,) = commits - {None}
+    assert str(commit) in json.dumps(KNOWN)

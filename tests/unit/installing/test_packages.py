@@ -206,8 +206,9 @@ def test_an_import_that_fails_and_a_shadowed_file_are_findings() -> None:
     settings = {"pins": {"torch": "2.12.0"}, "folder": "/opt/ms-swift"}
     found = packages.install_findings("4.6", look, imports, "node-1", settings)
     text = "\n".join(found)
-    assert len(found) == 4
+    assert len(found) == 5
     assert "transformer_engine >=2.3" in text
+    assert "flash-attn >=2.1.1,<=2.8.3" in text
     assert "swift out of /opt/ms-swift\n   found: /r/x" in text
     assert "torch 2.12.0\n   found: 2.13.0" in text
     assert "no_such_module" in text
