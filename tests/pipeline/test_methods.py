@@ -61,8 +61,7 @@ def test_plain_swift_on_two_nodes_merged_sampled_and_served(prepared: Prepared) 
     (checkpoint,) = (run / "train").glob("checkpoint-*")
     assert (checkpoint / "adapter_model.safetensors").is_file()
     assert (run / "export" / "model.safetensors").is_file()
-    rows = prepared.run["data"]["train"][0]["path"]
-    asked = len(Path(rows).read_text(encoding="utf-8").splitlines())
+    asked = len(prepared.files.rows.read_text(encoding="utf-8").splitlines())
     samples = (run / "sample" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(samples) == asked
     assert all(json.loads(line)["messages"][-1]["role"] == "assistant" for line in samples)
@@ -71,7 +70,7 @@ def test_plain_swift_on_two_nodes_merged_sampled_and_served(prepared: Prepared) 
 def test_preferences_with_megatron_and_adapters_beside_the_base(
     prepared: Prepared, tmp_path: Path
 ) -> None:
-    rows = Path(prepared.run["data"]["train"][0]["path"]).read_text(encoding="utf-8")
+    rows = prepared.files.rows.read_text(encoding="utf-8")
     preferred = tmp_path / "preferred.jsonl"
     with preferred.open("w", encoding="utf-8") as file:
         for line in rows.splitlines()[:16]:
