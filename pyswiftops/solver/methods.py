@@ -1,4 +1,4 @@
-"""What each release line can do, out of the inventories of its flags and its model types."""
+"""What each release line's Megatron can do, as its flag tables and its model types say."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cache
 
 from pyswiftops import matrix
 from pyswiftops.content import collection
+from pyswiftops.stages import lines
 
 TASKS = ("pt", "sft", "rlhf")
 _TUNER_FLAGS = ("tuner_type", "train_type")
@@ -29,14 +30,15 @@ def known(demand: str) -> list[str]:
 
 
 def has_task(line: str, task: str) -> bool:
-    """Whether the line has ``megatron <task>``."""
-    return f"megatron {task}" in matrix.typed_flags(line)
+    """Whether the line trains for a task with Megatron."""
+    return bool(rlhf_types(line)) if task == "rlhf" else bool(_flags(line, task))
 
 
 @cache
 def rlhf_types(line: str) -> tuple[str, ...]:
-    """The methods of the line's ``megatron rlhf``."""
-    return _literals(_flags(line, "rlhf").get("rlhf_type", ""))
+    """The methods of learning from preferences that the line has with Megatron."""
+    flag = lines.line(line).verb("train").flags.get("rlhf_type", "")
+    return _literals(_flags(line, "rlhf").get(flag, ""))
 
 
 @cache
@@ -64,16 +66,18 @@ def has_precision(line: str, task: str, precision: str) -> bool:
 
 def knows_model(line: str, model_type: str) -> bool:
     """Whether ms-swift of the line knows a model type; Megatron may build fewer."""
-    lines = list(matrix.rows())
+    known_lines = list(matrix.rows())
     for span in _model_types()[model_type].split(", "):
         first, _, last = span.partition("-")
-        if lines.index(first) <= lines.index(line) <= lines.index(last or first):
+        begin, end = known_lines.index(first), known_lines.index(last or first)
+        if begin <= known_lines.index(line) <= end:
             return True
     return False
 
 
 def _flags(line: str, task: str) -> dict[str, str]:
-    return matrix.typed_flags(line).get(f"megatron {task}", {})
+    program = lines.line(line).verb("train").program.format(task=task)
+    return matrix.typed_flags(line).get(program, {})
 
 
 def _literals(kind: str) -> tuple[str, ...]:

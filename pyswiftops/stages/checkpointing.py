@@ -16,9 +16,7 @@ def _export(
     node, spec = context.first, context.spec
     common = {
         "model": context.model(node),
-        "model_type": spec.model.model_type,
-        "template": spec.model.template,
-        "dtype": context.dtype,
+        **context.model_kind,
         "overwrite": True,
         "tensor": spec.parallel.tensor,
         "pipeline": spec.parallel.pipeline,
@@ -77,12 +75,10 @@ def export(context: Context) -> list[Command]:
 
 def _merge(context: Context) -> list[Command]:
     """Adapters that were trained without Megatron, merged; other forms are there as they are."""
-    node, spec = context.first, context.spec
+    node = context.first
     settings = {
         "model": context.model(node),
-        "model_type": spec.model.model_type,
-        "template": spec.model.template,
-        "dtype": context.dtype,
+        **context.model_kind,
         "adapters": [CHECKPOINT],
         "merge_lora": True,
         "overwrite": True,

@@ -68,6 +68,12 @@ class Context:
         """Precision of weights and activations: float32 on CPU, where bfloat16 is emulated."""
         return "float32" if self.on_cpu else self.spec.model.torch_dtype
 
+    @property
+    def model_kind(self) -> dict[str, Any]:
+        """What every verb is told of a model beside where it lies, in neutral names."""
+        model = self.spec.model
+        return {"model_type": model.model_type, "template": model.template, "dtype": self.dtype}
+
     def environment(self, node: NodeFacts, ranks: int | None = None) -> dict[str, Word]:
         """Environment of every job on ``node``; ``ranks`` limits the GPUs it sees."""
         cache = self.paths(node).cache

@@ -45,9 +45,7 @@ def _infer(context: Context, job: str, model: str) -> list[Command]:
     paths = context.paths(node)
     settings = {
         "model": model,
-        "model_type": spec.model.model_type,
-        "template": spec.model.template,
-        "dtype": context.dtype,
+        **context.model_kind,
         "backend": "transformers",
         "questions": paths.questions(job),
         "answers": paths.answers(job),
@@ -89,9 +87,7 @@ def deploy(context: Context) -> list[Command]:
         return []
     settings = {
         **trained(context),
-        "model_type": spec.model.model_type,
-        "template": spec.model.template,
-        "dtype": context.dtype,
+        **context.model_kind,
         "backend": "transformers",
         "served_name": spec.deploy.served_name or spec.name,
         "host": spec.deploy.host,
@@ -108,9 +104,7 @@ def evaluate(context: Context) -> list[Command]:
         return []
     settings = {
         **trained(context),
-        "model_type": spec.model.model_type,
-        "template": spec.model.template,
-        "dtype": context.dtype,
+        **context.model_kind,
         "backend": "transformers",
         "eval_datasets": spec.eval.datasets,
         "eval_backend": spec.eval.backend,
@@ -129,9 +123,7 @@ def sample(context: Context) -> list[Command]:
     output = PurePosixPath(context.paths(node).samples)
     settings = {
         **trained(context),
-        "model_type": spec.model.model_type,
-        "template": spec.model.template,
-        "dtype": context.dtype,
+        **context.model_kind,
         "backend": "transformers",
         "sampler": "sample",
         "dataset": context.rows(node),
@@ -156,9 +148,7 @@ def rollout(context: Context) -> list[Command]:
         return []
     settings = {
         "model": context.model(node),
-        "model_type": spec.model.model_type,
-        "template": spec.model.template,
-        "dtype": context.dtype,
+        **context.model_kind,
         "host": node.address,
         "port": spec.rollout.port,
     }

@@ -18,9 +18,7 @@ def _settings(context: Context) -> dict[str, Any]:
     training, parallel, output = spec.training, spec.parallel, spec.output
     return {
         "model": None,  # as are the rows: each node's own path
-        "model_type": spec.model.model_type,
-        "template": spec.model.template,
-        "dtype": context.dtype,
+        **context.model_kind,
         **_method(context),
         **_lora(context),
         "tensor": parallel.tensor,

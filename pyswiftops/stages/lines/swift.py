@@ -10,6 +10,20 @@ MODEL = {
     "template": "template",
     "dtype": "torch_dtype",
 }
+# What both ways of training call alike.
+METHOD = {
+    "rlhf_type": "rlhf_type",
+    "beta": "beta",
+    "vllm": "use_vllm",
+    "vllm_mode": "vllm_mode",
+    "rollout_host": "vllm_server_host",
+    "rollout_port": "vllm_server_port",
+    "task_type": "task_type",
+    "num_labels": "num_labels",
+    "freeze_llm": "freeze_llm",
+    "freeze_vit": "freeze_vit",
+    "freeze_aligner": "freeze_aligner",
+}
 SERVED = {
     **MODEL,
     "adapters": "adapters",
@@ -60,17 +74,7 @@ MERGE = {
 }
 PLAIN = {
     **MODEL,
-    "rlhf_type": "rlhf_type",
-    "beta": "beta",
-    "vllm": "use_vllm",
-    "vllm_mode": "vllm_mode",
-    "rollout_host": "vllm_server_host",
-    "rollout_port": "vllm_server_port",
-    "task_type": "task_type",
-    "num_labels": "num_labels",
-    "freeze_llm": "freeze_llm",
-    "freeze_vit": "freeze_vit",
-    "freeze_aligner": "freeze_aligner",
+    **METHOD,
     "lora_rank": "lora_rank",
     "lora_alpha": "lora_alpha",
     "lora_dropout": "lora_dropout",

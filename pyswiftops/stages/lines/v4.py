@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pyswiftops.stages.lines import Line, Verb
-from pyswiftops.stages.lines.swift import MODEL, plain_training, swift_verbs
+from pyswiftops.stages.lines.swift import METHOD, MODEL, plain_training, swift_verbs
 
 TRAIN = {
     "model": "model",
@@ -19,17 +19,7 @@ TRAIN = {
     "model_type": "model_type",
     "template": "template",
     "dtype": "torch_dtype",
-    "rlhf_type": "rlhf_type",
-    "beta": "beta",
-    "vllm": "use_vllm",
-    "vllm_mode": "vllm_mode",
-    "rollout_host": "vllm_server_host",
-    "rollout_port": "vllm_server_port",
-    "task_type": "task_type",
-    "num_labels": "num_labels",
-    "freeze_llm": "freeze_llm",
-    "freeze_vit": "freeze_vit",
-    "freeze_aligner": "freeze_aligner",
+    **METHOD,
     "tuner": "tuner_type",
     "lora_rank": "lora_rank",
     "lora_alpha": "lora_alpha",

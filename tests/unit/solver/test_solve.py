@@ -130,7 +130,9 @@ def test_vllm_goes_with_torch() -> None:
 
 def test_what_a_line_can_do_is_read_in_its_flags() -> None:
     assert refused(H100, Wish(line="3.6", tuner="lora")).gives == (("line",), ("tuner",))
-    assert refused(H100, Wish(line="2.6", task="sft")).gives == (("line",), ("task",))
+    assert refused(H100, Wish(line="2.6", task="rlhf")).gives == (("line",), ("task",))
+    assert refused(H100, Wish(line="2.6", tuner="lora")).gives == (("line",), ("tuner",))
+    assert solve(H100, Wish(line="2.6", task="sft", tuner="full")).line == "2.6"
     assert refused(H100, Wish(line="3.7", rlhf_type="grpo")).gives == (("line",), ("rlhf_type",))
     assert solve(H100, Wish(line="3.11", rlhf_type="grpo")).line == "3.11"
     assert refused(H100, Wish(line="3.12", model_type="qwen3_5")).gives == (
