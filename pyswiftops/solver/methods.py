@@ -60,8 +60,9 @@ def tuners(line: str, task: str) -> tuple[str, ...]:
 
 def has_precision(line: str, task: str, precision: str) -> bool:
     """Whether the line's Megatron training has the flags of a precision."""
+    flags = _flags(line, task)
     wanted = {"fp8": "fp8_format", "bf16": "bf16", "fp16": "fp16", "fp32": "torch_dtype"}
-    return wanted[precision] in _flags(line, task)
+    return wanted[precision] in flags or precision in _literals(flags.get("dtype", ""))
 
 
 def knows_model(line: str, model_type: str) -> bool:

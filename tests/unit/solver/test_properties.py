@@ -135,7 +135,8 @@ def test_every_answer_is_what_was_wished(machine: Machine, wish: Wish) -> None:
     assert wish.precision in {None, found.precision}
     verbs = matrix.typed_flags(found.line)
     if wish.task:
-        assert f"megatron {wish.task}" in verbs
+        plain = verbs.get(f"swift {wish.task}", {})  # in 2.6, Megatron was a backend of it
+        assert f"megatron {wish.task}" in verbs or "megatron" in plain.get("train_backend", "")
     if wish.tuner == "lora":
         assert "lora_rank" in verbs[f"megatron {wish.task or 'sft'}"]
 
