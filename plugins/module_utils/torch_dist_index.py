@@ -9,8 +9,10 @@ Standard library only, Python 3.9 and later.
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,8 @@ class Inert:
 
     _args: tuple[Any, ...]
     _state: Any
+    origin: tuple[str, str]
+    """Module and name of what this stands for."""
 
     def __new__(cls, *args: Any, **_kwargs: Any) -> Inert:  # noqa: PYI034 - subclasses are made at run time
         """Keep positional arguments; keyword arguments occur in no index."""
@@ -108,12 +112,31 @@ class Inert:
         """Return a field of a pickled dataclass, None where it has none."""
         return self._state.get(name) if isinstance(self._state, dict) else None
 
+    def replace(self, name: str, value: Any) -> None:
+        """Give a field of a pickled dataclass another value, where it has the field."""
+        if isinstance(self._state, dict) and name in self._state:
+            self._state[name] = value
 
-class _InertDict(dict):  # type: ignore[type-arg]
+    def keep(self, names: Collection[str]) -> None:
+        """Drop all other fields."""
+        self._state = {name: value for name, value in self._state.items() if name in names}
+
+    def reduced(self) -> tuple[Any, ...]:
+        """How pickle writes what this stands for: a call where it was one, else an object."""
+        if self._args:
+            return (type(self), self._args, self._state)
+        return (copyreg.__newobj__, (type(self),), self._state)  # type: ignore[attr-defined]
+
+
+class InertDict(dict):  # type: ignore[type-arg]
     """Stands for OrderedDict: pickle fills it item by item."""
 
     def __setstate__(self, state: Any) -> None:
         """Ignore attributes."""
+
+    def reduced(self) -> tuple[Any, ...]:
+        """How pickle writes what this stands for."""
+        return (type(self), (), None, None, iter(self.items()))
 
 
 class _IndexUnpickler(pickle.Unpickler):
@@ -129,8 +152,9 @@ class _IndexUnpickler(pickle.Unpickler):
             raise RefusedGlobalError(f"{module}.{name}")
         key = (module, name)
         if key not in self._classes:
-            base = _InertDict if key == ("collections", "OrderedDict") else Inert
-            self._classes[key] = type(name, (base,), {"__module__": __name__})
+            base = InertDict if key == ("collections", "OrderedDict") else Inert
+            own = {"__module__": __name__, "origin": key}
+            self._classes[key] = type(name, (base,), own)
         return self._classes[key]
 
     def persistent_load(self, pid: Any) -> Any:

@@ -1,0 +1,208 @@
+# -*- coding: utf-8 -*-
+# Apache License 2.0 (see LICENSE)
+"""The far end of a stream: reads files, or ranges of them, hashes them and writes them out.
+
+The receiver sends this file through ssh to the Python of the node that holds the files, so that
+nothing needs to be installed there; it therefore stands alone. Standard library only, with
+``xxhash`` (which ms-swift's environment has) where it is found. Python 3.9 and later.
+
+What is said, in lines of JSON: first ``{"hashes": [...], "host": ...}``; then the receiver's
+request::
+
+    {"root": folder, "hash": name, "chunk": bytes, "rate": bytes a second or 0,
+     "files": [{"name": ..., "size": ..., "ranges": [[offset, length], ...] or null,
+                "have": [digest of each chunk that the receiver holds already]}]}
+
+and for each file a head (``{"file": name}``), for each chunk ``{"bytes": n, "digest": ...}`` and
+its bytes (or ``"same": true`` and none, where the receiver has them), and an end (``{"end": name,
+"mtime_ns": ...}``), or ``{"error": ..., "kind": ...}``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+MAX_LINE = 256 * 1024 * 1024
+BLAKE2B = "blake2b"
+XXH3 = "xxh3"
+IDLE = 0.05
+
+
+Hash = Callable[..., Any]
+Piece = list[tuple[int, int]]
+
+
+def hashes() -> dict[str, Hash]:
+    """Names of the hashes that this Python has, to the functions; the fastest first."""
+    found: dict[str, Hash] = {}
+    try:
+        import xxhash  # noqa: PLC0415 not every Python has it
+
+        found[XXH3] = xxhash.xxh3_128
+    except (ImportError, AttributeError):
+        pass
+    found[BLAKE2B] = lambda data: hashlib.blake2b(data, digest_size=16)
+    return found
+
+
+class TroubleError(Exception):
+    """A file cannot be sent; what kind of trouble it is, and the sentence."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+def pieces(ranges: Iterable[Iterable[int]], chunk: int) -> Iterator[Piece]:
+    """Lists of (offset, length), each of which makes one chunk of the stream."""
+    piece: Piece = []
+    room = chunk
+    for begin, length in ranges:
+        at, end = begin, begin + length
+        while at < end:
+            part = min(end - at, room)
+            piece.append((at, part))
+            at, room = at + part, room - part
+            if not room:
+                yield piece
+                piece, room = [], chunk
+    if piece:
+        yield piece
+
+
+def read_piece(descriptor: int, piece: Piece, buffer: memoryview, name: str) -> memoryview:
+    """The bytes of one chunk, in ``buffer``.
+
+    Raises:
+        TroubleError: The file ends before them.
+    """
+    filled = 0
+    for offset, length in piece:
+        begin, end = filled, filled + length
+        while filled < end:
+            at = offset + filled - begin
+            count = os.preadv(descriptor, [buffer[filled:end]], at)
+            if not count:
+                raise TroubleError("short", f"{name} ended at byte {at}")
+            filled += count
+    return buffer[:filled]
+
+
+class Pace:
+    """Holds a stream below a rate in bytes a second; 0 does not hold it."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.due = rate, time.monotonic()
+
+    def wait(self, count: int) -> None:
+        """Sleep as long as ``count`` bytes may take, less what has passed."""
+        if not self.rate:
+            return
+        now = time.monotonic()
+        self.due = max(self.due, now - IDLE) + count / self.rate
+        if self.due > now:
+            time.sleep(self.due - now)
+
+
+def write(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of ``data``."""
+    data = memoryview(data)
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def tell(descriptor: int, message: dict[str, Any], data: bytes | memoryview = b"") -> None:
+    """Write a line of JSON, and the bytes that belong to it."""
+    write(descriptor, json.dumps(message).encode() + b"\n")
+    if data:
+        write(descriptor, data)
+
+
+def opened(path: str, name: str, size: int) -> int:
+    """A descriptor of the file, which must be as it was listed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise TroubleError("unreadable", f"cannot read {path}: {error.strerror}") from error
+    found = os.fstat(descriptor)
+    if found.st_size != size:
+        os.close(descriptor)
+        raise TroubleError(
+            "changed", f"{name} was listed with {size} bytes and has {found.st_size}"
+        )
+    return descriptor
+
+
+class Sending:
+    """One request being answered on ``out``."""
+
+    def __init__(self, out: int, request: dict[str, Any], digest_of: Hash) -> None:
+        self.out, self.request, self.digest_of = out, request, digest_of
+        self.pace = Pace(request.get("rate") or 0)
+        self.buffer = memoryview(bytearray(request["chunk"]))
+
+    def file(self, wish: dict[str, Any]) -> None:
+        """Send one file's chunks.
+
+        Raises:
+            TroubleError: It cannot be read, or changed while it was read.
+        """
+        name = wish["name"]
+        path = os.path.join(self.request["root"], name)  # noqa: PTH118 bytes that are no UTF-8 stay
+        descriptor = opened(path, name, wish["size"])
+        try:
+            before = os.fstat(descriptor)
+            tell(self.out, {"file": name})
+            self.chunks(descriptor, wish, before.st_size)
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise TroubleError("changed", f"{name} changed while it was read")
+        tell(self.out, {"end": name, "mtime_ns": after.st_mtime_ns})
+
+    def chunks(self, descriptor: int, wish: dict[str, Any], size: int) -> None:
+        """Send what the receiver lacks; say of the rest that it is the same."""
+        ranges = [(0, size)] if wish["ranges"] is None else wish["ranges"]
+        have = wish.get("have") or []
+        for at, piece in enumerate(pieces(ranges, self.request["chunk"])):
+            data = read_piece(descriptor, piece, self.buffer, wish["name"])
+            digest = self.digest_of(data).hexdigest()
+            if at < len(have) and have[at] == digest:
+                tell(self.out, {"bytes": len(data), "digest": digest, "same": True})
+                continue
+            self.pace.wait(len(data))
+            tell(self.out, {"bytes": len(data), "digest": digest}, data)
+
+
+def serve(lines: IO[bytes], out: int) -> None:
+    """Answer one request after the other, until the receiver says no more."""
+    known = hashes()
+    tell(out, {"hashes": list(known), "host": os.uname()[1]})
+    while True:
+        line = lines.readline(MAX_LINE)
+        if not line.strip():
+            return
+        request = json.loads(line)
+        sending = Sending(out, request, known[request["hash"]])
+        for wish in request["files"]:
+            try:
+                sending.file(wish)
+            except TroubleError as trouble:
+                tell(out, {"error": str(trouble), "kind": trouble.kind, "of": wish["name"]})
+            except OSError as error:
+                text = f"cannot read {wish['name']}: {error}"
+                tell(out, {"error": text, "kind": "unreadable", "of": wish["name"]})
+
+
+if __name__ == "__main__":
+    try:
+        serve(sys.stdin.buffer, 1)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,316 @@
+# -*- coding: utf-8 -*-
+# Apache License 2.0 (see LICENSE)
+"""The near end of a stream: asks a node for files or ranges of them, and proves what comes.
+
+One process a stream on the node that holds the files (`sender`), over ssh with the node's own
+keys, or a plain child where the files are on this machine. Every chunk comes with the hash that
+was computed at its source; it is written only if the bytes have that hash here. A file is
+written from its beginning on, so that what an earlier stream left is its first chunks: their
+hashes go with the request, and only what differs is sent. Standard library only, with ``xxhash``
+where it is found. Python 3.9 and later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from ansible_collections.pyswiftops.fleet.plugins.module_utils import rsync
+from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import sender
+
+CHUNK = 1024 * 1024
+"""Bytes of a chunk: hashed, sent and proven as one."""
+
+CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com"
+_BOOT = "import sys;exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"
+_PIPE_BYTES = 1024 * 1024
+_ALIVE = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
+_TAIL = 500
+
+
+class StreamError(Exception):
+    """A stream broke, or what came is not what its source says.
+
+    Args:
+        kind: ``lost`` (the way or the node is gone), ``changed``, ``short``, ``unreadable``,
+            ``damaged`` or ``full`` (no space here).
+        text: The sentence.
+        node: The source.
+    """
+
+    def __init__(self, kind: str, text: str, node: str) -> None:
+        super().__init__(f"{node}: {text}")
+        self.kind, self.node = kind, node
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder that holds files.
+
+    Attributes:
+        node: The node's name, for messages.
+        path: Absolute folder there.
+        remote: How ssh reaches it; None for a folder of this machine.
+        python: The interpreter there.
+        rate: Bytes a second at most; 0 for as fast as it goes.
+    """
+
+    node: str
+    path: str
+    remote: rsync.Remote | None = None
+    python: str = "python3"
+    rate: int = 0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A file to bring here.
+
+    Attributes:
+        name: Relative path below the source's folder, and below the target.
+        size: Its bytes there, as listed.
+        ranges: (offset, length) in the order in which they lie in the target; None for all.
+    """
+
+    name: str
+    size: int
+    ranges: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the target."""
+        return self.size if self.ranges is None else sum(length for _, length in self.ranges)
+
+
+@dataclass
+class Arrived:
+    """What came of a wish.
+
+    Attributes:
+        size: Bytes of the target.
+        moved: Bytes that were sent.
+        mtime_ns: The source's time.
+        digests: Hash of each chunk.
+    """
+
+    size: int = 0
+    moved: int = 0
+    mtime_ns: int = 0
+    digests: list[str] = field(default_factory=list)
+
+
+def command(source: Source) -> list[str]:
+    """The argv that starts the far end."""
+    if source.remote is None:
+        return [source.python, "-c", _BOOT]
+    remote = source.remote
+    argv = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "Compression=no", "-c", CIPHERS, *_ALIVE]
+    if remote.port is not None:
+        argv += ["-p", str(remote.port)]
+    if remote.user is not None:
+        argv += ["-l", remote.user]
+    argv += [*remote.ssh_options, "--", remote.host.strip("[]")]
+    return [*argv, f"{source.python} -c '{_BOOT}'"]
+
+
+def _program() -> bytes:
+    """The sender's own source; from a zip file where Ansible runs a module."""
+    loader = sender.__loader__
+    text: str = loader.get_source(sender.__name__)
+    return text.encode()
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # a limit of this machine
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+class Stream:
+    """One far end, to be asked for files.
+
+    Raises:
+        StreamError: It cannot be reached.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._process = subprocess.Popen(
+            command(source),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        assert self._process.stdin  # noqa: S101 as asked for
+        assert self._process.stdout  # noqa: S101 as asked for
+        self._to, self._from = self._process.stdin, self._process.stdout
+        _widen(self._from)
+        program = _program()
+        self._say(str(len(program)).encode() + b"\n" + program)
+        theirs = self._line()["hashes"]
+        self.hash = next(name for name in sender.hashes() if name in theirs)
+        self._digest_of = sender.hashes()[self.hash]
+        self._buffer = memoryview(bytearray(CHUNK))
+
+    def close(self) -> None:
+        """End the far end."""
+        for pipe in (self._to, self._from):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.wait()
+        if self._process.stderr:
+            self._process.stderr.close()
+
+    def _say(self, data: bytes) -> None:
+        try:
+            self._to.write(data)
+            self._to.flush()
+        except OSError as error:
+            raise self._lost() from error
+
+    def _lost(self) -> StreamError:
+        """Why the other end is gone, in its own last words."""
+        self._process.kill()
+        said = self._process.stderr.read() if self._process.stderr else b""
+        words = said.decode("utf-8", "replace").strip()[-_TAIL:]
+        return StreamError("lost", f"the stream broke: {words or 'no word'}", self.source.node)
+
+    def _line(self) -> dict[str, Any]:
+        line = self._from.readline(sender.MAX_LINE)
+        if not line.endswith(b"\n"):
+            raise self._lost()
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise StreamError("lost", f"said {line[:80]!r} in the stream", self.source.node)
+        return found
+
+    def _bytes(self, buffer: memoryview) -> None:
+        filled = 0
+        while filled < len(buffer):
+            count = self._from.readinto(buffer[filled:])  # type: ignore[attr-defined]
+            if not count:
+                raise self._lost()
+            filled += count
+
+    def fetch(
+        self, wishes: Sequence[Wish], folder: Path, moved: Callable[[int, int], None]
+    ) -> Iterator[tuple[str, Arrived | StreamError]]:
+        """Bring files into ``folder``; one answer a wish, in their order.
+
+        Args:
+            wishes: What to bring.
+            folder: Where; files that lie there already are gone on with.
+            moved: Called with the bytes that were sent, and those that need not be, as they come.
+
+        Raises:
+            StreamError: The stream broke, or no space is left; what has arrived stays.
+        """
+        asked = []
+        for wish in wishes:
+            held = _held(folder / wish.name, wish.bytes, self._digest_of)
+            asked.append({**vars(wish), "have": held})
+        request = {
+            "root": self.source.path,
+            "hash": self.hash,
+            "chunk": CHUNK,
+            "rate": self.source.rate,
+            "files": asked,
+        }
+        self._say(json.dumps(request).encode() + b"\n")
+        for wish in wishes:
+            try:
+                arrived = self._file(wish, folder / wish.name, moved)
+            except StreamError as error:
+                if error.kind in {"lost", "full", "damaged"}:
+                    raise
+                yield wish.name, error
+            else:
+                yield wish.name, arrived
+
+    def _file(self, wish: Wish, target: Path, moved: Callable[[int, int], None]) -> Arrived:
+        self._look_for_trouble(self._line())
+        arrived = Arrived()
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(target, flags, 0o644)
+            try:
+                while "end" not in (line := self._line()):
+                    self._look_for_trouble(line)
+                    sent = self._chunk(line, descriptor, wish, arrived)
+                    moved(sent, int(line["bytes"]) - sent)
+                os.ftruncate(descriptor, arrived.size)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            text = f"cannot write {target} here: {error.strerror}"
+            raise StreamError("full", text, self.source.node) from error
+        if arrived.size != wish.bytes:
+            text = f"{wish.name} came with {arrived.size} of {wish.bytes} bytes"
+            raise StreamError("short", text, self.source.node)
+        arrived.mtime_ns = int(line["mtime_ns"])
+        os.utime(target, ns=(arrived.mtime_ns, arrived.mtime_ns))
+        return arrived
+
+    def _chunk(self, line: Mapping[str, Any], descriptor: int, wish: Wish, arrived: Arrived) -> int:
+        """Take one chunk; returns the bytes of it that were sent."""
+        count, digest = int(line["bytes"]), str(line["digest"])
+        if not 0 < count <= CHUNK or arrived.size + count > wish.bytes:
+            raise StreamError("lost", f"said a chunk of {count} bytes", self.source.node)
+        sent = 0
+        if not line.get("same"):
+            buffer = self._buffer[:count]
+            self._bytes(buffer)
+            if self._digest_of(buffer).hexdigest() != digest:
+                text = f"{wish.name}, bytes from {arrived.size} on: not what was hashed there"
+                raise StreamError("damaged", text, self.source.node)
+            _pwrite(descriptor, buffer, arrived.size)
+            sent = count
+        arrived.moved += sent
+        arrived.size += count
+        arrived.digests.append(digest)
+        return sent
+
+    def _look_for_trouble(self, line: Mapping[str, Any]) -> None:
+        if "error" in line:
+            raise StreamError(str(line["kind"]), str(line["error"]), self.source.node)
+
+
+def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        count = os.pwrite(descriptor, data, offset)
+        data, offset = data[count:], offset + count
+
+
+def _held(path: Path, size: int, digest_of: sender.Hash) -> list[str]:
+    """Hashes of the whole chunks that a file here has, and of the last one where it is whole."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    try:
+        here = min(os.fstat(descriptor).st_size, size)
+        usable = here if here == size else here - here % CHUNK
+        buffer = memoryview(bytearray(CHUNK))
+        found = []
+        for offset in range(0, usable, CHUNK):
+            want = min(CHUNK, usable - offset)
+            if os.preadv(descriptor, [buffer[:want]], offset) != want:
+                break
+            found.append(digest_of(buffer[:want]).hexdigest())
+        return found
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Checkpoints over a fleet: the programs that nodes run, and what the controller decides."""
