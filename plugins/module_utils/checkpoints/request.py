@@ -1,6 +1,6 @@
 # -*- coding: utf-8 -*-
 # Apache License 2.0 (see LICENSE)
-"""What is to be gathered, as the controller asks for it, and how far it is. Python 3.9 and later."""
+"""What is to be gathered, as the controller asks, and how far it is. Python 3.9 and later."""
 
 from __future__ import annotations
 
