@@ -226,6 +226,16 @@ class NodePaths:
         return self._below("runs", self.run_id, "resume")
 
     @property
+    def gathered(self) -> str:
+        """Checkpoints that were gathered elsewhere than into training's output."""
+        return self._below("runs", self.run_id, "gathered")
+
+    @property
+    def gather_request(self) -> str:
+        """What the last gather to this node was to bring, JSON."""
+        return self._below("runs", self.run_id, "gather", "request.json")
+
+    @property
     def train_log(self) -> str:
         """Upstream's training log, on the node that the release line writes it on."""
         return self._below("runs", self.run_id, "train", "logging.jsonl")

@@ -23,7 +23,7 @@ class Held:
 
     Attributes:
         node: The node's name.
-        path: The checkpoint's folder there, absolute.
+        path: The folder there that names of files begin at, absolute.
         iter_dir: Name of the folder of shards in it; "" where there is none.
         files: Relative path -> ``size`` (bytes), ``mtime_ns`` and ``identity`` (the same for a
             file that is seen on several nodes through a shared disk).
@@ -46,7 +46,7 @@ class Held:
         folder = told.get("iter_dir")
         return cls(
             node=node,
-            path=str(told["path"]),
+            path=str(told["base"]),
             iter_dir=PurePosixPath(folder).name if folder else "",
             files=told["files"],
             needed=told.get("needed") or {},
@@ -57,6 +57,65 @@ class Held:
     def written(self, name: str) -> float:
         """When a file was written, in seconds since the epoch by the controller's clock."""
         return float(self.files[name]["mtime_ns"]) / 1e9 - self.skew
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One checkpoint, wherever parts of it lie.
+
+    Attributes:
+        name: As ``swiftops ckpt ls`` shows it.
+        iteration: The step that it was saved after; None where it is not known.
+        copies: What each node holds of it.
+    """
+
+    name: str
+    iteration: int | None
+    copies: tuple[Held, ...]
+
+    def place(self, node: str, gathered: str, options: Options) -> str:
+        """Where it goes on a node by default: to its own files there, else below ``gathered``."""
+        here = next((copy.path for copy in self.copies if copy.node == node), None)
+        if here is not None and not options.weights_only:
+            return here
+        label = self.name.rpartition("/")[2] if self.iteration is None else self.iteration
+        return str(PurePosixPath(gathered, f"checkpoint-{label}"))
+
+
+def choose(told: Mapping[str, Mapping[str, Any]], name: str, now: float) -> Chosen:
+    """The checkpoint of a name, or the newest that Megatron wrote.
+
+    Args:
+        told: node -> what the module ``checkpoint_ledger`` returned there.
+        name: Its name or the last part of it; "" for the newest.
+        now: Seconds since the epoch by the controller's clock, when the nodes had just told.
+
+    Raises:
+        BadInputError: there is none, or the name fits several.
+    """
+    by_name: dict[str, list[Held]] = {}
+    iterations: dict[str, int | None] = {}
+    for node, answer in told.items():
+        skew = float(answer.get("now") or now) - now
+        for item in answer["checkpoints"]:
+            if item.get("iter_dir") is None or item.get("merged"):
+                continue
+            found = str(item["name"])
+            by_name.setdefault(found, []).append(Held.from_told(node, item, skew))
+            if iterations.get(found) is None:
+                iterations[found] = item.get("iteration")
+    fitting = [found for found in by_name if name in {"", found, found.rpartition("/")[2]}]
+    if not fitting or (name and len(fitting) > 1):
+        raise BadInputError(
+            Finding(
+                name or "a checkpoint with shards",
+                ", ".join(sorted(by_name)) or "none",
+                ", ".join(told),
+                "name one of those (swiftops ckpt ls)" if by_name else "train first",
+            )
+        )
+    newest = max(fitting, key=lambda found: (iterations[found] or 0, found))
+    return Chosen(newest, iterations[newest], tuple(by_name[newest]))
 
 
 @dataclass(frozen=True)
@@ -172,8 +231,10 @@ def plan_gather(
         }
         for node, names in takes.items()
     ]
+    number = iter_dir.removeprefix("iter_")
     request = {
         "parts": parts,
+        "tracker": str(int(number)) if number.isdigit() else "",
         "dest": target.path,
         "iter_dir": iter_dir,
         "weights_only": options.weights_only,

@@ -41,6 +41,7 @@ from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints.reque
 
 _LAST = (torch_dist_index.INDEX, torch_dist.TRACKER)
 _LOOK_SECONDS = 1.0
+_WHOLE = "whole"  # in the staging folder: the index as its source has it
 
 
 def gather(request: Request, tell: Callable[[str], None] = lambda _line: None) -> dict[str, Any]:
@@ -76,8 +77,9 @@ def gather(request: Request, tell: Callable[[str], None] = lambda _line: None) -
         arrived = _fetch_all(request, wishes, staging, progress, tell)
         proof.whole(request.iter_dir, staging, request.dest)
         record = {**known, **_recorded(todo, arrived)}
-        _name(request, staging, record)
-    return _answer(request, progress, began, total, left_out)
+        done = _answer(request, progress, began, total, left_out)
+        _name(request, staging, record, done)
+    return done
 
 
 def _answer(
@@ -127,7 +129,7 @@ def _wishes(request: Request, todo: Sequence[Part], staging: Path) -> tuple[Wish
             ", ".join(part.source.node for part in request.parts),
             "the node of rank 0 writes it; look there with swiftops ckpt ls",
         )
-    whole = staging / "whole"
+    whole = staging / _WHOLE
     wish = stream.Wish(index, holder.files[index]["size"])
     with _opened(holder.source) as one:
         for _, arrived in one.fetch([wish], whole, lambda _moved, _kept: None):
@@ -191,7 +193,7 @@ def _require_room(dest: Path, staging: Path, wishes: Wishes) -> None:
 
 @contextlib.contextmanager
 def _locked(staging: Path) -> Iterator[None]:
-    staging.mkdir(mode=0o700, exist_ok=True)
+    staging.mkdir(exist_ok=True)
     descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         try:
@@ -324,19 +326,21 @@ def _recorded(
     return found
 
 
-def _name(request: Request, staging: Path, record: Mapping[str, Any]) -> None:
+def _name(
+    request: Request, staging: Path, record: Mapping[str, Any], done: Mapping[str, Any]
+) -> None:
     """Give everything its final name; the index and the tracker last."""
-    whole = staging / "whole"
-    if whole.is_dir():
-        shutil.rmtree(whole)
-    own = {} if not request.weights_only else {"weights_only": True}
     files = {
         name: {**entry, "weights_only": request.weights_only} for name, entry in record.items()
     }
-    _settle_index(request, staging, files)
-    (staging / proof.RECORD).write_text(
-        json.dumps({**own, "files": files}, indent=1), encoding="utf-8"
-    )
+    _drop_others(staging, files)
+    if request.tracker and not (request.dest / torch_dist.TRACKER).is_file():
+        (staging / torch_dist.TRACKER).write_text(request.tracker, encoding="ascii")
+    for name in (f"{request.iter_dir}/{torch_dist_index.INDEX}", torch_dist.TRACKER):
+        _count_as_theirs(staging / name, files.get(name))
+    told = {name: done[name] for name in ("bytes", "moved", "by_node", "seconds", "left_out")}
+    text = json.dumps({**told, "files": files}, indent=1)
+    (staging / proof.RECORD).write_text(text, encoding="utf-8")
     if request.sync:
         os.sync()
     if not request.dest.exists():
@@ -351,9 +355,16 @@ def _name(request: Request, staging: Path, record: Mapping[str, Any]) -> None:
     transfer.sync_folders({request.dest.parent, request.dest} if request.sync else set())
 
 
-def _settle_index(request: Request, staging: Path, files: dict[str, dict[str, Any]]) -> None:
-    """The index that was written here counts as its source's, for a later gather."""
-    name = f"{request.iter_dir}/{torch_dist_index.INDEX}"
-    if request.weights_only and name in files and (staging / name).is_file():
-        os.utime(staging / name, ns=(files[name]["mtime_ns"], files[name]["mtime_ns"]))
-        files[name]["size"] = (staging / name).stat().st_size
+def _drop_others(staging: Path, files: Mapping[str, Any]) -> None:
+    """Remove what an earlier gather left here and this one did not ask for."""
+    shutil.rmtree(staging / _WHOLE, ignore_errors=True)
+    for name in manifest.walk(staging)[0]:
+        if name not in files:
+            (staging / name).unlink()
+
+
+def _count_as_theirs(path: Path, entry: dict[str, Any] | None) -> None:
+    """What was written here counts as its source's, for a later gather."""
+    if entry is not None and path.is_file():
+        os.utime(path, ns=(entry["mtime_ns"], entry["mtime_ns"]))
+        entry["size"] = path.stat().st_size

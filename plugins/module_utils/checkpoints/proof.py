@@ -20,12 +20,17 @@ _SHOWN = 8
 
 def record(dest: Path) -> dict[str, Any]:
     """What earlier gathers proved of the files in ``dest``; empty where there is no record."""
+    files = summary(dest).get("files")
+    return files if isinstance(files, dict) else {}
+
+
+def summary(dest: Path) -> dict[str, Any]:
+    """The record as it stands: what the last gather that moved anything moved, and ``files``."""
     try:
         found = json.loads((dest / RECORD).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    files = found.get("files") if isinstance(found, dict) else None
-    return files if isinstance(files, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def holds(

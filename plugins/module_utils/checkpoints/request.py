@@ -37,6 +37,8 @@ class Request:
         parts: Who gives what; no file twice.
         dest: The folder to fill: a checkpoint.
         iter_dir: Name of the folder of shards in it, such as ``iter_0000010``; "" for none.
+        tracker: What the tracker file says in ``dest``; "" leaves the source's. Before ms-swift
+            3.12 several iterations share one.
         weights_only: Leave optimizer and random generators behind.
         check: Compare the bytes of what is here already, even where sizes and times agree.
         sync: Write everything through to the disk before anything gets its name.
@@ -46,6 +48,7 @@ class Request:
     parts: tuple[Part, ...]
     dest: Path
     iter_dir: str = ""
+    tracker: str = ""
     weights_only: bool = False
     check: bool = False
     sync: bool = False
@@ -71,7 +74,7 @@ class Request:
             ) from error
 
 
-_OPTIONS = ("iter_dir", "weights_only", "check", "sync", "streams")
+_OPTIONS = ("iter_dir", "tracker", "weights_only", "check", "sync", "streams")
 
 
 def _part(data: Mapping[str, Any]) -> Part:
