@@ -1,0 +1,3 @@
+# -*- coding: utf-8 -*-
+# Apache License 2.0 (see LICENSE)
+"""What nodes do with checkpoints."""
