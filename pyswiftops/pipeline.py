@@ -322,6 +322,10 @@ def stage_outcome(result: PlaybookResult) -> dict[str, Any]:
     pulled = [item for item in result.results if item.action == "pull" and "bytes" in item.data]
     if pulled:
         outcome["bytes"] = sum(item.data["bytes"] for item in pulled)
+    for data in result.data("checkpoint_info").values():
+        if data.get("gathered"):
+            outcome["gathered"] = data["gathered"]
+            outcome["bytes"] = outcome.get("bytes", 0) + data["gathered"]["moved"]
     jobs = result.data("job")
     if jobs:
         outcome["logs"] = {node: data["log"] for node, data in jobs.items() if data.get("log")}

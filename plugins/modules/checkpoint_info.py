@@ -112,6 +112,12 @@ has_metadata_json:
   description: Whether C(metadata.json) is here.
   returned: always
   type: bool
+gathered:
+  description:
+    - What the last gather into the checkpoint brought, as C(bytes), C(moved), C(by_node),
+      C(seconds) and C(left_out); empty where there was none.
+  returned: always
+  type: dict
 complete:
   description: Whether everything is here that loading needs.
   returned: always
@@ -127,6 +133,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pyswiftops.fleet.plugins.module_utils import torch_dist, torch_dist_index
+from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import proof
 
 
 def main() -> None:
@@ -142,8 +149,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    gathered: dict = {}
     try:
         answer = torch_dist.inspect_any(Path(params["path"]))
+        if answer["checkpoint"]:
+            gathered = proof.summary(Path(answer["checkpoint"]))
+            gathered.pop("files", None)
     except (torch_dist_index.TorchDistError, OSError) as error:
         module.fail_json(msg=f"pyswiftops.fleet.checkpoint_info: {error}")
     if params["require_complete"] and not answer["complete"]:
@@ -151,7 +162,7 @@ def main() -> None:
             answer, params["needed_for"] or "", params["nodes"], params["ranks_per_node"]
         )
         module.fail_json(msg=message, **answer)
-    module.exit_json(changed=False, **answer)
+    module.exit_json(changed=False, gathered=gathered, **answer)
 
 
 if __name__ == "__main__":

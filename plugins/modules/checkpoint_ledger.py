@@ -72,6 +72,10 @@ checkpoints:
     swift_version: {description: By C(args.json)., type: str}
     used_by: {description: Processes that name it or have its files open., type: list}
     problems: {description: A sentence for each thing that is not as it should be., type: list}
+now:
+  description: Seconds since the epoch by the node's clock.
+  returned: always
+  type: float
 missing:
   description: Given folders that are not here.
   returned: always
@@ -87,6 +91,8 @@ problems:
   type: list
   elements: str
 """
+
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import in_use, layout
@@ -108,7 +114,7 @@ def main() -> None:
     for item in found:
         item["used_by"] = used[item["path"]]
     answer["used_by"] = {path: used[path] for path in paths}
-    module.exit_json(changed=False, **answer)
+    module.exit_json(changed=False, now=time.time(), **answer)
 
 
 if __name__ == "__main__":

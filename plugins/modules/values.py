@@ -25,6 +25,9 @@ options:
     description: Training's output folder.
     type: path
     required: true
+  gathered:
+    description: The folder of checkpoints that were gathered apart from it; one there is preferred.
+    type: path
   job:
     description: The job's folder.
     type: path
@@ -82,12 +85,13 @@ def max_length(params: dict) -> int:
 
 
 def checkpoint(params: dict) -> str:
-    """The latest checkpoint below training's output folder."""
+    """The latest checkpoint below training's output folder, or what was gathered of it apart."""
     output = Path(params["train"])
     found = torch_dist.locate(output) or torch_dist.of_transformers(output)
     if found is None:
         raise LookupError(f"no checkpoint below {params['train']}")
-    return str(found)
+    apart = Path(params["gathered"] or output) / found.name
+    return str(apart if apart.is_dir() else found)
 
 
 def leases(params: dict, names: list, *, keep: bool) -> dict:
@@ -113,6 +117,7 @@ def main() -> None:
             "needs": {"type": "list", "elements": "str", "required": True},
             "lengths": {"type": "path", "required": True},
             "train": {"type": "path", "required": True},
+            "gathered": {"type": "path"},
             "job": {"type": "path", "required": True},
             "leases": {"type": "path", "required": True},
             "address": {"type": "str", "default": "127.0.0.1"},

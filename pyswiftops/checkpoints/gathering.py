@@ -27,8 +27,9 @@ class Held:
         iter_dir: Name of the folder of shards in it; "" where there is none.
         files: Relative path -> ``size`` (bytes), ``mtime_ns`` and ``identity`` (the same for a
             file that is seen on several nodes through a shared disk).
-        needed: Shard -> bytes that the index asks for; empty where the node has no index.
+        needed: Relative path -> bytes that the index asks for; empty where no index is here.
         index_digest: Of the index; "" where the node has none.
+        refused: Why the index must not be loaded; "" where it may.
         skew: Seconds that the node's clock is ahead of the controller's.
     """
 
@@ -38,6 +39,7 @@ class Held:
     files: Mapping[str, Mapping[str, Any]]
     needed: Mapping[str, int] = field(default_factory=dict)
     index_digest: str = ""
+    refused: str = ""
     skew: float = 0.0
 
     @classmethod
@@ -51,12 +53,20 @@ class Held:
             files=told["files"],
             needed=told.get("needed") or {},
             index_digest=told.get("index_digest") or "",
+            refused=_why_refused(told),
             skew=skew,
         )
 
     def written(self, name: str) -> float:
         """When a file was written, in seconds since the epoch by the controller's clock."""
         return float(self.files[name]["mtime_ns"]) / 1e9 - self.skew
+
+
+def _why_refused(told: Mapping[str, Any]) -> str:
+    named = [name for name in told.get("damaged") or () if name.endswith(INDEX)]
+    if not (told.get("refused") or named):
+        return ""
+    return next((text for text in told["problems"] if INDEX in text), "an index that is none")
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,9 @@ def choose(told: Mapping[str, Mapping[str, Any]], name: str, now: float) -> Chos
                 "name one of those (swiftops ckpt ls)" if by_name else "train first",
             )
         )
-    newest = max(fitting, key=lambda found: (iterations[found] or 0, found))
+    newest = max(
+        fitting, key=lambda found: (iterations[found] or 0, len(by_name[found]), found)
+    )  # a copy of the link last-checkpoint lies on one node alone
     return Chosen(newest, iterations[newest], tuple(by_name[newest]))
 
 
@@ -210,7 +222,8 @@ def plan_gather(
     index_of = _index_holder(copies)
     findings = _conflicts(copies, index_of, iter_dir, options)
     giver = _givers(copies, target, index_of)
-    findings += _lacking(copies, index_of, giver, iter_dir)
+    if not any(copy.refused for copy in copies):
+        findings += _lacking(copies, index_of, giver, iter_dir)
     if findings:
         raise BadInputError(findings)
     in_place = {
@@ -270,7 +283,7 @@ def _givers(copies: list[Held], target: Target, index_of: Held | None) -> dict[s
     names = sorted({name for copy in copies for name in copy.files})
     for name in names:
         holders = [copy for copy in copies if name in copy.files]
-        exact = needed.get(PurePosixPath(name).name)
+        exact = needed.get(name)
         right = [copy for copy in holders if exact in {None, int(copy.files[name]["size"])}]
         here = [copy for copy in right if copy.node == target.node]
         if not name.endswith(SHARD) and index_of in holders:
@@ -285,7 +298,16 @@ def _conflicts(
     copies: list[Held], index_of: Held | None, iter_dir: str, options: Options
 ) -> list[Finding]:
     """Copies that cannot be of one save."""
-    findings = []
+    findings = [
+        Finding(
+            f"a {INDEX} that Megatron wrote",
+            copy.refused,
+            f"{copy.node}:{copy.path}",
+            "bring it again from the node of rank 0, or take another iteration",
+        )
+        for copy in copies
+        if copy.refused
+    ]
     digests = {copy.node: copy.index_digest for copy in copies if copy.index_digest}
     if len(set(digests.values())) > 1:
         findings.append(
@@ -378,11 +400,10 @@ def _lacking(
             )
         ]
     findings = []
-    for shard, least in index_of.needed.items():
-        name = f"{iter_dir}/{shard}"
+    for name, least in index_of.needed.items():
         copy = giver.get(name)
         size = int(copy.files[name]["size"]) if copy else None
-        if size is None or size < max(1, least):
+        if size is None or size < least:
             where = f"{copy.node}:{copy.path}" if copy else nodes
             found = "none" if size is None else f"{size} bytes"
             findings.append(

@@ -233,6 +233,18 @@ class Tracking(Model):
     experiment: Word | None = None
 
 
+class Gather(Model):
+    """How the trained checkpoint comes to the first node."""
+
+    what: Literal["all", "weights"] = Field(
+        default="all",
+        description="weights: without optimizer; enough for an export, not for a resume.",
+    )
+    rate: float = Field(
+        default=0, ge=0, description="Megabytes a second of each node at most; 0: no limit."
+    )
+
+
 class Export(Model):
     """What the trained checkpoint becomes."""
 
@@ -330,6 +342,7 @@ class RunSpec(Model):
     output: Output = Field(default_factory=Output)
     resume: Resume | None = Field(default=None, description="Go on from a checkpoint.")
     tracking: Tracking = Field(default_factory=Tracking)
+    gather: Gather = Field(default_factory=Gather)
     export: Export = Field(default_factory=Export)
     eval: Eval | None = Field(default=None)
     sample: Sample | None = Field(default=None)

@@ -72,8 +72,9 @@ CATALOG: dict[str, Stage] = {
         ),
         Stage(
             "gather",
-            "brings all shards to the first node and proves them complete",
+            "brings the checkpoint to the first node and proves it complete",
             after=("train",),
+            jobs=("gather",),
         ),
         Stage(
             "export",

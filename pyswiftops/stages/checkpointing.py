@@ -48,6 +48,11 @@ def roundtrip(context: Context) -> list[Command]:
     return _export(context, "roundtrip_export", "export", settings, "convert")
 
 
+def gather(_context: Context) -> list[Command]:
+    """None that could be rendered: what nodes hold is known only then (the role ``gather``)."""
+    return []
+
+
 def export(context: Context) -> list[Command]:
     """The trained checkpoint in the form that the spec asks for, on the first node.
 

@@ -19,6 +19,7 @@ RENDERERS: dict[str, Callable[[Context], list[Command]]] = {
     "roundtrip_export": checkpointing.roundtrip,
     "roundtrip_infer": serving.roundtrip_infer,
     "train": train.train,
+    "gather": checkpointing.gather,
     "export": checkpointing.export,
     "eval": serving.evaluate,
     "sample": serving.sample,
