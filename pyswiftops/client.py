@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pyswiftops import joblogs, leftovers, notify, passport, release_line
+from pyswiftops.checkpoints.shelf import Checkpoints
 from pyswiftops.errors import (
     BadInputError,
     Finding,
@@ -63,6 +64,11 @@ class Client:
     ) -> None:
         self.runs = Path(runs).resolve()
         self.on_output = on_output
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Checkpoints on the nodes of runs, and in folders that were adopted."""
+        return Checkpoints(self.runs, self.on_output)
 
     def plan(self, fleet: Fleet, spec: RunSpec, run_id: str | None = None) -> Plan:
         """Check everything that can be known before a run, and render every command.

@@ -155,6 +155,29 @@ class RehearsalFolder:
         return self.runs / f".rehearsal-{self.name}.lock"
 
 
+@dataclass(frozen=True)
+class AdoptedFile:
+    """Where the controller keeps which folders were adopted under a name.
+
+    Attributes:
+        runs: The folder that holds all runs.
+        name: The name; a run id's rules hold for it.
+    """
+
+    runs: Path
+    name: str
+
+    @classmethod
+    def all(cls, runs: Path) -> list[AdoptedFile]:
+        """Those that are there, by name."""
+        return [cls(runs, path.stem) for path in sorted(runs.glob(".adopted/*.json"))]
+
+    @property
+    def path(self) -> Path:
+        """The file, JSON."""
+        return self.runs / ".adopted" / f"{self.name}.json"
+
+
 def scratch_root(root: str, name: str) -> str:
     """The root that a node works in while the run ``name`` is rehearsed.
 

@@ -12,21 +12,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from pyswiftops.cli.main import app
+from pyswiftops.cli.main import commands
 
 PAGE = Path(__file__).resolve().parent / "cli.md"
 HEAD = "| option | default | meaning |\n|---|---|---|\n"
-_SECTION = re.compile(r"^## swiftops (\S+)$", re.MULTILINE)
+_SECTION = re.compile(r"^## swiftops (.+)$", re.MULTILINE)
 _TABLE = re.compile(r"^\| option \| default \| meaning \|\n(\|.*\n)+", re.MULTILINE)
-
-
-def commands() -> dict[str, Any]:
-    """Name -> click command."""
-    group = typer.main.get_command(app)
-    found: dict[str, Any] = group.commands  # type: ignore[attr-defined]
-    return found
 
 
 def _default(parameter: Any) -> str:

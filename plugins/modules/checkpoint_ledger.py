@@ -50,6 +50,7 @@ checkpoints:
     links: {description: Names of links beside it that lead to it., type: list}
     iter_dir: {description: The folder of Megatron's shards., type: str}
     iteration: {description: The iteration; null where unknown., type: int}
+    iterations: {description: Of its shards and of its name., type: list}
     tracker: {description: What the tracker file says; null without., type: str}
     files:
       description: Name to C(size), C(mtime_ns) and C(identity) (inode and time of change).
@@ -62,6 +63,7 @@ checkpoints:
     forms: {description: All of these that lie there., type: list}
     merged: {description: Whether LoRA was merged into it., type: bool}
     needed: {description: File to the least bytes it must have., type: dict}
+    needed_hf: {description: The same of its Hugging Face form., type: dict}
     index_digest: {description: Hash of C(.metadata); null without., type: str}
     refused: {description: Whether the index names what no checkpoint holds., type: bool}
     damaged: {description: Files that are not what they must be., type: list}

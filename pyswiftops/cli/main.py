@@ -7,12 +7,13 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pyswiftops import __version__
 from pyswiftops.cli import (
+    checkpoints,
     fleet,
     machines,
     packages,
@@ -65,6 +66,7 @@ app.command()(runs.logs)
 app.command()(runs.stop)
 app.command()(runs.ls)
 app.command()(runs.rm)
+app.add_typer(checkpoints.app, name="ckpt")
 app.command()(passport.passport)
 app.command()(passport.diff)
 app.command()(passport.report)
@@ -75,6 +77,15 @@ app.command()(machines.shell)
 app.command()(tools.demo)
 app.command()(tools.completion)
 app.command("collections-path")(tools.collections_path_command)
+
+
+def commands() -> dict[str, Any]:
+    """Name -> click command; those of a group by both names."""
+    found: dict[str, Any] = {}
+    for name, item in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        inner = getattr(item, "commands", None)
+        found |= {name: item} if inner is None else {f"{name} {one}": inner[one] for one in inner}
+    return found
 
 
 def _version(wanted: bool) -> None:

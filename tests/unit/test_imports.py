@@ -22,7 +22,7 @@ LAYERS = (
     ("results", "recorded", "local_jobs"),
     ("release_line",),
     ("pipeline", "nodes", "provision"),
-    ("joblogs", "passport"),
+    ("joblogs", "passport", "checkpoints"),
     ("client", "doctor"),
     ("demo", "rehearsal"),
     ("cli",),

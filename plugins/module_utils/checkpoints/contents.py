@@ -82,7 +82,8 @@ def facts(base: Path, iter_dir: Path | None, files: Files, problems: Problems) -
     Returns:
         ``kind`` (mcore, mcore_lora, hf, hf_lora; empty where nothing tells), ``forms`` (all of
         these that lie there), ``merged`` (LoRA was merged, by ``args.json``), ``needed`` (file
-        to the least bytes it must have; empty where no index is here), ``index_digest`` (of
+        to the least bytes it must have for ``kind``; empty where nothing here tells),
+        ``needed_hf`` (the same for the Hugging Face form), ``index_digest`` (of
         ``.metadata``; None without), ``refused`` (the index names what no checkpoint holds),
         ``damaged`` (names of files that are not what they must be),
         ``has_optimizer`` and ``has_rng`` (None where nothing here tells), ``reshardable``
@@ -95,10 +96,11 @@ def facts(base: Path, iter_dir: Path | None, files: Files, problems: Problems) -
     forms = forms_of_transformers(top)
     tuner = str(args.get("tuner_type") or args.get("train_type") or "")
     lora = tuner.startswith("lora") or (not tuner and HF_LORA in forms)
+    transformers = _of_transformers(base, files, problems) if forms else {"needed": {}}
     if told["is_megatron"]:
         forms.insert(0, MCORE_LORA if told["lora"] or (told["lora"] is None and lora) else MCORE)
     else:
-        told |= _of_transformers(base, files, problems)
+        told |= transformers
     kind = next(iter(forms), "")
     merged = kind == HF and tuner.startswith("lora") and args.get("merge_lora") is True
     sizes = {name: args[key] for key, name in _SIZES.items() if isinstance(args.get(key), int)}
@@ -111,6 +113,7 @@ def facts(base: Path, iter_dir: Path | None, files: Files, problems: Problems) -
         "merged": merged,
         "parallel": sizes,
         "swift_version": str(args.get("swift_version") or ""),
+        "needed_hf": transformers["needed"],
         **{name: told[name] for name in _TOLD},
     }
 

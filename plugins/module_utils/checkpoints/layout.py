@@ -41,7 +41,7 @@ REMOVING_PREFIX = ".removing-"
 _NUMBERED = re.compile(r"checkpoint-(\d+)(-merged)?")
 _ITERATION = re.compile(r"iter_(\d+)")
 _VERSION = re.compile(r"v\d+-\d{8}-\d{6}")
-_HALF = re.compile(r"\.?(.+)\.(?:part|tmp|incomplete)", re.DOTALL)
+_HALF = re.compile(r"\.(.+)\.part|(.+)\.(?:part|tmp|incomplete)", re.DOTALL)
 
 Record = dict[str, Any]
 
@@ -192,16 +192,18 @@ def describe(place: Place, settle: float, now_ns: int) -> Record:
     Returns:
         ``name`` (the same on all nodes), ``path``, ``base`` and ``root`` (see ``Place``),
         ``links`` (names of links to it beside it), ``iter_dir`` (None without), ``iteration``
-        (None where unknown), ``tracker`` (its text, None without), ``files`` (name from ``base``
-        on to ``size`` in bytes, ``mtime_ns`` and ``identity``: inode and time of change, the same
-        for a file that two nodes see through a shared disk), ``newest_mtime_ns``, ``age``
-        (seconds by the node's clock, None without files), ``half`` (names of half written files),
-        ``writing`` (a file is half written or younger than ``settle``), ``problems``, and what
-        ``contents.facts`` returns.
+        (None where unknown), ``iterations`` (of all its shards, and of its name; of a whole
+        checkpoint there is one), ``tracker`` (its text, None without), ``files`` (name from
+        ``base`` on to ``size`` in bytes, ``mtime_ns``, and ``identity``: inode and time of
+        change, the same for a file that two nodes see through a shared disk),
+        ``newest_mtime_ns``, ``age`` (seconds by the node's clock, None without files), ``half``
+        (names of half written files), ``writing`` (a file is half written or younger than
+        ``settle``), ``problems``, and what ``contents.facts`` returns.
     """
     problems: list[str] = []
     files, half = _files(place, problems)
-    iter_dir = _iter_dir(place, problems)
+    iterations = _iterations(place)
+    iter_dir = _iter_dir(place, iterations)
     newest = max((entry["mtime_ns"] for entry in files.values()), default=None)
     age = None if newest is None else (now_ns - newest) / 1e9
     if age is not None and age < -settle:
@@ -216,6 +218,7 @@ def describe(place: Place, settle: float, now_ns: int) -> Record:
         "links": _links(place.path),
         "iter_dir": None if iter_dir is None else str(iter_dir),
         "iteration": _iteration(place, iter_dir, tracker, problems),
+        "iterations": _numbers(place, iterations),
         "tracker": tracker,
         "files": files,
         "newest_mtime_ns": newest,
@@ -239,7 +242,7 @@ def _files(place: Place, problems: list[str]) -> tuple[dict[str, Any], list[str]
             continue
         match = _HALF.fullmatch(path.name)
         if match:
-            half.append(str(Path(name).with_name(match.group(1)).as_posix()))
+            half.append(Path(name).with_name(match.group(1) or match.group(2)).as_posix())
             continue
         try:
             found = path.stat()
@@ -277,21 +280,28 @@ def _is_other(folder: Path) -> bool:
     return named or _is_iteration(folder) or folder.name.startswith(REMOVING_PREFIX)
 
 
-def _iter_dir(place: Place, problems: list[str]) -> Path | None:
-    """Return the folder of the shards; more than one in a numbered folder is a problem."""
+def _iterations(place: Place) -> list[Path]:
+    """Return the folders of shards in a checkpoint, in order of name."""
     if place.base != place.path:
-        return place.path
+        return [place.path]
     if not _NUMBERED.fullmatch(place.path.name):
-        return None
+        return []
     held = [place.path / name for name in sorted(_entry_names(place.path))]
-    found = [path for path in held if not path.is_symlink() and path.is_dir()]
-    found = [path for path in found if _is_iteration(path)]
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        problems.append(f"shards of more than one iteration lie in {place.path.name}: {names}")
+    folders = [path for path in held if not path.is_symlink() and path.is_dir()]
+    return [path for path in folders if _is_iteration(path)]
+
+
+def _iter_dir(place: Place, found: Sequence[Path]) -> Path | None:
+    """Return the folder of the shards that the checkpoint's name means, or else the last one."""
     wanted = _number(_NUMBERED, place.path.name)
     fitting = [path for path in found if _number(_ITERATION, path.name) == wanted]
     return next(iter(fitting or found[-1:]), None)
+
+
+def _numbers(place: Place, found: Sequence[Path]) -> list[int]:
+    numbers = {_number(_ITERATION, path.name) for path in found}
+    numbers.add(_number(_NUMBERED, place.path.name))
+    return sorted(number for number in numbers if number is not None)
 
 
 def _number(pattern: re.Pattern[str], name: str) -> int | None:
@@ -318,8 +328,6 @@ def _iteration(
     named = _number(_NUMBERED, place.path.name)
     if shards is None or named is None:
         return named if shards is None else shards
-    if shards != named:
-        problems.append(f"{place.path.name} holds the shards of iteration {shards}")
     if tracker is not None and tracker != str(shards):
         problems.append(f"{torch_dist.TRACKER} says {tracker!r}, the folder iter_{shards:07d}")
     return shards

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from pyswiftops.cli import options, runs
-from pyswiftops.cli.main import app
+from pyswiftops.cli.main import commands
 from pyswiftops.paths import RunFolder
 
 from .conftest import Swiftops
 
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = commands()
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -41,6 +40,8 @@ def test_every_command_and_option_says_what_it_does(name: str) -> None:
         ("logs", "none"),
         ("logs", "none", "--stage", "no-such-stage"),
         ("rm", "none", "--yes"),
+        ("ckpt", "ls", "none"),
+        ("ckpt", "adopt", "old", "node-1:/data", "-i", "none.yml"),
         ("plan", "-i", "none.yml"),
         ("run", "--only", "trian"),
         ("run", "--from", "export", "--to", "train"),

@@ -1,0 +1,143 @@
+"""The SDK's part for checkpoints: what there is on the nodes of a run, or in adopted folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyswiftops.checkpoints import adopted
+from pyswiftops.checkpoints.adopted import Adopted
+from pyswiftops.checkpoints.ledger import Ledger, make_ledger
+from pyswiftops.errors import BadInputError, Finding
+from pyswiftops.nodes import Nodes
+from pyswiftops.paths import NodePaths, RunFolder, check_run_id
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.store import RunStore
+
+ADOPTED = "adopted"
+Roots = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where checkpoints are looked for.
+
+    Attributes:
+        name: The run's id, or the name of adopted folders.
+        fleet: The machines.
+        roots: Node -> folder -> what its checkpoints are of.
+        run: Whether a run made them.
+    """
+
+    name: str
+    fleet: Fleet
+    roots: Roots
+    run: bool
+
+
+class Checkpoints:
+    """Checkpoints of runs and of adopted folders.
+
+    Args:
+        runs: Folder that holds the runs' folders.
+        on_output: Called with what ansible-playbook itself prints; it is quiet without.
+    """
+
+    def __init__(self, runs: Path, on_output: Callable[[str], None] | None = None) -> None:
+        self.runs, self._on_output = runs, on_output
+
+    def names(self) -> list[str]:
+        """Ids of all runs, then names of adopted folders."""
+        return adopted.known(self.runs)
+
+    def source(self, name: str) -> Source:
+        """Where the checkpoints of a run, or adopted ones, are looked for.
+
+        Raises:
+            RunNotFoundError: there is neither.
+        """
+        folder = RunFolder(self.runs, check_run_id(name))
+        if folder.state.exists():
+            RunStore(folder).load()
+            fleet = Fleet.load(folder.fleet)
+            return Source(name, fleet, _roots_of_run(fleet, name), run=True)
+        found = Adopted.load(self.runs, name)
+        return Source(name, found.fleet, _roots_of(found), run=False)
+
+    def ls(self, name: str) -> Ledger:
+        """Ask the nodes which checkpoints they hold; changes nothing.
+
+        Args:
+            name: A run's id, or a name from :meth:`adopt`.
+
+        Raises:
+            RunNotFoundError: there is neither.
+        """
+        return self.look(self.source(name))[0]
+
+    def adopt(self, name: str, fleet: Fleet, places: Iterable[str]) -> Ledger:
+        """Keep folders that no run here made under a name, once all of them were found.
+
+        Args:
+            name: What they are to be called.
+            fleet: The machines.
+            places: ``NODE:/FOLDER`` each: a checkpoint, or what holds some.
+
+        Returns:
+            What lies in them.
+
+        Raises:
+            BadInputError: a folder is not there, none holds a checkpoint, a node does not answer,
+                or the name is taken; nothing is kept then.
+        """
+        wanted = Adopted(name, fleet, adopted.parse_places(fleet, places))
+        adopted.check_free(self.runs, wanted)
+        source = Source(name, fleet, _roots_of(wanted), run=False)
+        ledger, lacking = self.look(source)
+        findings = [
+            Finding("a folder", "none", f"{node}:{folder}", "name another")
+            for node, folders in lacking.items()
+            for folder in folders
+        ]
+        findings += [
+            Finding("an answer", text, node, "see docs/how-to/reach-nodes.md")
+            for node, text in ledger.silent.items()
+        ]
+        if not findings and not ledger.checkpoints:
+            where = ", ".join(
+                f"{node}:{folder}" for node in wanted.places for folder in wanted.places[node]
+            )
+            findings.append(Finding("a checkpoint", "none", where, "name the folder above it"))
+        if findings:
+            raise BadInputError(findings)
+        wanted.save(self.runs)
+        return ledger
+
+    def look(self, source: Source) -> tuple[Ledger, dict[str, list[str]]]:
+        """The ledger, and node -> folders that are not there."""
+        paths = {node: list(folders) for node, folders in source.roots.items()}
+        nodes = Nodes(source.fleet, self._on_output)
+        everywhere = {node: paths.get(node, []) for node in nodes.names}
+        result = nodes.play("checkpoints.ledger", {}, {"swiftops_paths_file": everywhere})
+        told = result.data("checkpoint_ledger")
+        failed = {item.node: str(item.data.get("msg", item.data)) for item in result.failures}
+        told = {node: answer for node, answer in told.items() if node not in failed}
+        silent = {
+            node: failed.get(node, "it was not asked").strip() for node in paths if node not in told
+        }
+        lacking = {node: list(answer["missing"]) for node, answer in told.items()}
+        asked = [node for node in nodes.names if node in paths]
+        return make_ledger(source.name, asked, told, source.roots, silent), lacking
+
+
+def _roots_of(found: Adopted) -> Roots:
+    return {node: dict.fromkeys(folders, ADOPTED) for node, folders in found.places.items()}
+
+
+def _roots_of_run(fleet: Fleet, run_id: str) -> Roots:
+    roots = {}
+    for node in fleet.nodes:
+        paths = NodePaths(fleet.node_root(node), run_id)
+        roots[node.name] = {paths.train: "train", paths.mcore: "mcore", paths.export: "export"}
+    return roots

@@ -1,0 +1,133 @@
+"""``swiftops ckpt`` on two local nodes, through Ansible."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pyswiftops import Client
+from pyswiftops.cli.checkpoints import short_names, size_text
+from pyswiftops.errors import BadInputError
+from pyswiftops.specs.fleet import Fleet
+
+from . import trees
+from .conftest import Swiftops
+
+
+def settle(*folders: Path) -> None:
+    """Date all files an hour back."""
+    for folder in folders:
+        for path in folder.rglob("*"):
+            stamp = path.lstat().st_mtime - 3600
+            os.utime(path, (stamp, stamp), follow_symlinks=False)
+
+
+def test_ls_shows_a_run_over_all_nodes(swiftops: Swiftops, trains: list[Path]) -> None:
+    trees.megatron(trains[0] / "checkpoint-10", 10, ranks=[0])
+    trees.megatron(trains[1] / "checkpoint-10", 10, ranks=[1], rank0=False)
+    trees.megatron(trains[0] / "checkpoint-20", 20, ranks=[0])
+    trees.transformers(trains[0].with_name("export"))
+    settle(*trains)
+    done = swiftops("ckpt", "ls", "tune")
+    assert done.code == 0, done.err
+    lines = [[cell.strip() for cell in line.split("│")] for line in done.out.splitlines()]
+    rows = {cells[1]: cells[2:-1] for cells in lines if len(cells) > 2}
+    assert rows["checkpoint-10"][:7] == [
+        "mcore",
+        rows["checkpoint-10"][1],
+        "yes",
+        "yes",
+        "5/6",
+        "1/6",
+        "yes",
+    ]
+    assert rows["checkpoint-20"][4:9] == ["5/6", "-", "no", "no", "no"]
+    assert rows["export"][0] == "hf"
+    assert "checkpoint-20: 1 file on no node: iter_0000020/__1_0.distcp" in done.out
+    (told,) = json.loads(swiftops("ckpt", "ls", "--json").out)
+    assert (told["name"], told["nodes"]) == ("tune", ["node-1", "node-2"])
+    assert [item["title"] for item in told["checkpoints"]] == [
+        "checkpoint-10",
+        "checkpoint-20",
+        "export",
+    ]
+
+
+def test_folders_are_adopted_only_when_they_are_all_there(
+    swiftops: Swiftops, fleet: Fleet, tmp_path: Path
+) -> None:
+    old = [tmp_path / name for name in ("first {{ 1 }}", "it's second")]
+    trees.megatron(old[0] / "v0-20250101-000000" / "out", 10, ranks=[0])
+    trees.megatron(old[1] / "v0-20250101-000000" / "out", 10, ranks=[1], rank0=False)
+    places = [f"node-1:{old[0]}", f"node-2:{old[1]}/v0-20250101-000000"]
+    file = tmp_path / "runs" / ".adopted" / "old.json"
+    for wrong in (
+        [*places, "node-2:/none"],
+        ["node-3:/none"],
+        ["node-1:relative"],
+        ["node-1:/a/../b"],
+        [f"node-1:{fleet.root}/.."],
+    ):
+        failed = swiftops("ckpt", "adopt", "old", *wrong)
+        assert failed.code == 2, wrong
+        assert "remedy" in failed.err
+        assert not file.parent.exists()
+    settle(*old)
+    done = swiftops("ckpt", "adopt", "old", *places)
+    assert done.code == 0, done.err
+    (told,) = json.loads(swiftops("ckpt", "ls", "old", "--json").out)
+    (item,) = told["checkpoints"]
+    assert (item["title"], item["complete"]) == ("v0-20250101-000000/out/iter_0000010", True)
+    assert [holding["node"] for holding in item["holdings"]] == ["node-1", "node-2"]
+    assert swiftops("ckpt", "adopt", "old", *places).code == 0  # the same again
+    before = file.read_bytes()
+    assert swiftops("ckpt", "adopt", "old", places[0]).code == 2
+    assert file.read_bytes() == before
+
+
+def test_a_runs_name_is_taken(swiftops: Swiftops, trains: list[Path]) -> None:
+    done = swiftops("ckpt", "adopt", "tune", f"node-1:{trains[0]}")
+    assert done.code == 2
+    assert "a run of that id" in done.err
+
+
+def test_a_folder_without_a_checkpoint_is_not_adopted(fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInputError, match="a checkpoint"):
+        Client(tmp_path / "runs").checkpoints.adopt("old", fleet, [f"node-1:{tmp_path}/empty"])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_broken_file_of_adopted_folders_says_what_to_do(
+    swiftops: Swiftops, tmp_path: Path
+) -> None:
+    trees.write(tmp_path / "runs" / ".adopted" / "old.json", "{}")
+    done = swiftops("ckpt", "ls", "old")
+    assert done.code == 2
+    assert "adopt the folders again" in done.err
+
+
+@pytest.mark.parametrize(
+    ("nodes", "short"),
+    [
+        (["node-1", "node-2", "node-10"], ["1", "2", "10"]),
+        (["node-1"], ["node-1"]),
+        (["gpu-a-1", "gpu-a-2"], ["1", "2"]),
+        (["a", "b"], ["a", "b"]),
+        (["n-1", "n-1.x"], ["n-1", "n-1.x"]),
+        (["n1", "n2"], ["n1", "n2"]),
+    ],
+)
+def test_node_columns_are_short_and_differ(nodes: list[str], short: list[str]) -> None:
+    assert len(set(short_names(nodes))) == len(nodes)
+    if nodes != ["n-1", "n-1.x"]:
+        assert short_names(nodes) == short
+
+
+def test_sizes_are_told_in_the_largest_unit() -> None:
+    counts = (0, 999, 1000, 2_500_000, 6_200_000_000, 3 * 10**12)
+    expected = ["0 B", "999 B", "1.0 kB", "2.5 MB", "6.2 GB", "3.0 TB"]
+    assert [size_text(count) for count in counts] == expected
