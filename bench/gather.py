@@ -31,8 +31,8 @@ from pathlib import Path
 
 from bench.checkpoints import Made, make
 from bench.container_nodes import Nodes, container_nodes, run
-from pyswiftops.checkpoints.gathering import GatherPlan, Options, Target, choose, plan_gather
 from pyswiftops.content import collections_path
+from pyswiftops.planner.gathering import GatherPlan, Options, Target, choose, plan_gather
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MEBIBYTES = int(os.environ.get("MEBIBYTES", "512"))
@@ -41,7 +41,7 @@ LIMIT = int(os.environ.get("LIMIT", "1000"))
 REAL = os.environ.get("REAL") == "1"
 TARGET = Path("/data/target")
 GCM = "ssh -c aes128-gcm@openssh.com"
-RECEIVE = "cd /checkout && exec python3 -m pyswiftops.checkpoints.receive /data/request.json"
+RECEIVE = "exec python3 -m pyswiftops.checkpoints.receive /data/request.json"
 
 
 class Lab:
@@ -77,9 +77,7 @@ class Lab:
     def plan(self, *, weights_only: bool = False) -> GatherPlan:
         """What the controller asks for."""
         told = ledger(self.made, self.names, self.there)
-        reach = {
-            name: {"remote": {"host": name}, "python": "python3"} for name in self.names
-        }
+        reach = {name: {"remote": {"host": name}, "python": "python3"} for name in self.names}
         reach[self.names[0]]["remote"] = None
         options = Options(weights_only=weights_only)
         target = Target(self.names[0], str(TARGET))
@@ -106,7 +104,8 @@ class Lab:
 
     def local(self) -> float:
         """A copy within the machine, which crosses no network: the floor."""
-        parts = " ".join(f"{self.there(folder)}/{self.made.iter_dir}" for folder in self.made.folders)
+        folders = [self.there(folder) for folder in self.made.folders]
+        parts = " ".join(f"{folder}/{self.made.iter_dir}" for folder in folders)
         return self.on_first(f"mkdir {TARGET}; for p in {parts}; do cp -r $p {TARGET}/; done")
 
     def ours(self, *, weights_only: bool = False) -> float:
@@ -246,7 +245,6 @@ def stage_again(nodes: Nodes, data: Path, made: Made) -> float:
                 "gather_from": "/data/{{ inventory_hostname }}",
                 "gather_dest": str(TARGET),
             },
-            "environment": {"PYTHONPATH": "/checkout"},
             "roles": [{"role": "pyswiftops.fleet.gather"}],
         }
     ]
@@ -277,11 +275,15 @@ def real(folder: Path) -> Made:
 
 
 def settle(nodes: Nodes) -> None:
-    """Keys and names, so that nodes log in to one another."""
+    """Keys and names, so that nodes log in to one another; and this package in their Python."""
+    for node in nodes.names:
+        home = "/usr/local/lib/python3.11/dist-packages"
+        nodes.inside(node, "sh", "-c", f"mkdir -p {home}; echo /checkout > {home}/checkout.pth")
     done = subprocess.run(
         [
             str(Path(sys.executable).with_name("ansible-playbook")),
-            *("pyswiftops.fleet.settings", "-i", str(nodes.inventory), "-e", "settings_prove=never"),
+            *("pyswiftops.fleet.settings", "-i", str(nodes.inventory)),
+            *("-e", "settings_prove=never"),
         ],
         check=False,
         capture_output=True,
@@ -305,7 +307,7 @@ def main() -> None:
                 with limited(nodes, LIMIT):
                     measure(lab, f"{LIMIT} Mbit/s to each node")
             stage = stage_again(nodes, data, made)
-            print(f"\nthe role gather with nothing left to move, from the controller: {stage:.2f} s")
+            print(f"\nthe role gather with nothing left to move, by ansible: {stage:.2f} s")
     print(
         f"\nRESULT full_vs_scp={free['whole'] / free['scp']:.3f} "
         f"weights_only_vs_scp={free['scp'] / free['weights']:.2f} "

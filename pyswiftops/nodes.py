@@ -54,6 +54,7 @@ class Nodes:
         variables: Mapping[str, Any],
         files: Mapping[str, Any] | None = None,
         keep: frozenset[str] = frozenset(),
+        on_result: Callable[[ModuleResult], None] | None = None,
     ) -> PlaybookResult:
         """Run a playbook of the collection on all nodes.
 
@@ -63,6 +64,7 @@ class Nodes:
             files: Variable -> data that are handed over as a JSON file, which the variable names;
                 strings in them are never templated.
             keep: Full names of other modules whose results are wanted.
+            on_result: Called with what our modules return, as they return it.
         """
         with tempfile.TemporaryDirectory(prefix="swiftops-") as folder:
             for name, data in (files or {}).items():
@@ -79,6 +81,7 @@ class Nodes:
                 forks=max(5, len(self._fleet.nodes)),
                 on_output=self._on_output,
                 keep=keep,
+                on_result=on_result or (lambda _result: None),
             )
 
     def jobs(

@@ -188,6 +188,37 @@ def scratch_root(root: str, name: str) -> str:
 
 
 @dataclass(frozen=True)
+class GatherFolder:
+    """What ``swiftops ckpt gather`` keeps on the node that a checkpoint goes to.
+
+    Attributes:
+        root: The node's root, absolute.
+        name: A run's id, or the name of adopted folders.
+    """
+
+    root: str
+    name: str
+
+    def _below(self, *parts: str) -> str:
+        return str(PurePosixPath(self.root, "gathers", self.name, *parts))
+
+    @property
+    def job(self) -> str:
+        """The job's folder."""
+        return self._below("job")
+
+    @property
+    def request(self) -> str:
+        """What it is to bring, JSON."""
+        return self._below("request.json")
+
+    @property
+    def checkpoints(self) -> str:
+        """Where checkpoints go by default."""
+        return self._below("checkpoints")
+
+
+@dataclass(frozen=True)
 class NodePaths:
     """A run's files on one node, below the node's own root.
 

@@ -39,7 +39,7 @@ def recorded(result: PlaybookResult) -> dict[str, Any]:
         "imports": {job: grouped(nodes.items()) for job, nodes in imports.items()},
         "curve": curve,
         "machines": grouped(machines.items()),
-        "files": _with_hashes(files, result),
+        "files": files,
     }
     return {name: value for name, value in found.items() if value}
 
@@ -57,18 +57,3 @@ def grouped(items: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, An
         key = json.dumps(data, sort_keys=True)
         groups.setdefault(key, {"nodes": [], **data})["nodes"].append(node)
     return list(groups.values())
-
-
-def _with_hashes(files: Mapping[str, Any], result: PlaybookResult) -> dict[str, Any]:
-    """Files that were too large to be hashed again, with the hashes that gather proved."""
-    proven = {
-        name: entry.get("blake2b")
-        for data in result.data("manifest").values()
-        for name, entry in (data.get("files") or {}).items()
-    }
-    for fingerprint in files.values():
-        folder = PurePosixPath(str(fingerprint["path"])).name
-        for name, entry in fingerprint["files"].items():
-            if entry["blake2b"] is None:
-                entry["blake2b"] = proven.get(f"{folder}/{name}")
-    return dict(files)

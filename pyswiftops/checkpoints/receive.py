@@ -38,16 +38,21 @@ def main(argv: list[str]) -> int:
     file = Path(argv[0])
     try:
         asked = request.Request.from_dict(json.loads(file.read_text("utf-8")))
-        answer = gather.gather(asked, lambda line: print(line, flush=True))  # noqa: T201
+        answer = gather.gather(asked, _say)
     except (errors.GatherError, torch_dist_index.TorchDistError, OSError) as problem:
         sys.stderr.write(f"error: {problem}\n")
         return EXIT_FAILED
     file.with_suffix(".answer").write_text(json.dumps(answer), encoding="utf-8")
-    print(  # noqa: T201
+    _say(
         f"gathered {answer['files']} files, {answer['bytes'] / 1e9:.2f} GB of which "
         f"{answer['moved'] / 1e9:.2f} GB were sent, in {answer['seconds']:.1f} s: {answer['dest']}"
     )
     return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

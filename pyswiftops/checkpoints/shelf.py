@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pyswiftops.checkpoints import adopted
+from pyswiftops.checkpoints import adopted, moving
 from pyswiftops.checkpoints.adopted import Adopted
 from pyswiftops.checkpoints.ledger import Ledger, make_ledger
-from pyswiftops.errors import BadInputError, Finding
+from pyswiftops.checkpoints.moving import Gathered
+from pyswiftops.errors import BadInputError, Finding, StageFailedError
 from pyswiftops.nodes import Nodes
 from pyswiftops.paths import NodePaths, RunFolder, check_run_id
+from pyswiftops.planner.gathering import Options
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.store import RunStore
 
@@ -114,8 +117,57 @@ class Checkpoints:
         wanted.save(self.runs)
         return ledger
 
+    def gather(
+        self,
+        name: str,
+        checkpoint: str = "",
+        *,
+        to: str = "",
+        options: Options = Options(),  # noqa: B008 frozen
+        only_plan: bool = False,
+        tell: Callable[[str], None] = lambda _line: None,
+    ) -> Gathered:
+        """Bring a checkpoint from all nodes to one place, whole; nothing is deleted.
+
+        Args:
+            name: A run's id, or a name from :meth:`adopt`.
+            checkpoint: Which one, as :meth:`ls` names it; the newest without.
+            to: A node, ``controller``, or one of them with ``:/FOLDER``; the first node without.
+            options: How.
+            only_plan: Say what would be brought, and change nothing.
+            tell: Called with a sentence of progress, at most about every second.
+
+        Raises:
+            RunNotFoundError: there is no such name.
+            BadInputError: the checkpoint would not be whole, or the target is none.
+            StageFailedError: a node did not answer, or it could not be brought; what has arrived
+                is kept for the next attempt.
+        """
+        source = self.source(name)
+        told, silent = self._ask(source)
+        if silent:
+            node, text = next(iter(silent.items()))
+            raise StageFailedError("ckpt gather", node, text)
+        place = to or next(iter(source.roots))
+        chosen, found = moving.plan(
+            source.fleet, told, name, checkpoint=checkpoint, to=place, options=options
+        )
+        lines = tuple(found.lines())
+        if only_plan:
+            return Gathered(chosen.name, found.target, lines, found.total)
+        answer = moving.carry_out(source.fleet, name, found, tell)
+        done = {key: answer.get(key, 0) for key in ("bytes", "moved", "seconds")}
+        return Gathered(chosen.name, found.target, lines, **done)
+
     def look(self, source: Source) -> tuple[Ledger, dict[str, list[str]]]:
         """The ledger, and node -> folders that are not there."""
+        told, silent = self._ask(source)
+        lacking = {node: list(answer["missing"]) for node, answer in told.items()}
+        asked = [node.name for node in source.fleet.nodes if node.name in source.roots]
+        return make_ledger(source.name, asked, told, source.roots, silent), lacking
+
+    def _ask(self, source: Source) -> tuple[dict[str, Any], dict[str, str]]:
+        """Node -> what it told of its folders; node -> why it told nothing."""
         paths = {node: list(folders) for node, folders in source.roots.items()}
         nodes = Nodes(source.fleet, self._on_output)
         everywhere = {node: paths.get(node, []) for node in nodes.names}
@@ -126,9 +178,7 @@ class Checkpoints:
         silent = {
             node: failed.get(node, "it was not asked").strip() for node in paths if node not in told
         }
-        lacking = {node: list(answer["missing"]) for node, answer in told.items()}
-        asked = [node for node in nodes.names if node in paths]
-        return make_ledger(source.name, asked, told, source.roots, silent), lacking
+        return told, silent
 
 
 def _roots_of(found: Adopted) -> Roots:
@@ -139,5 +189,6 @@ def _roots_of_run(fleet: Fleet, run_id: str) -> Roots:
     roots = {}
     for node in fleet.nodes:
         paths = NodePaths(fleet.node_root(node), run_id)
-        roots[node.name] = {paths.train: "train", paths.mcore: "mcore", paths.export: "export"}
+        folders = ("train", "gathered", "mcore", "export")
+        roots[node.name] = {getattr(paths, folder): folder for folder in folders}
     return roots

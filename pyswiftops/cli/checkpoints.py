@@ -16,6 +16,7 @@ from pyswiftops.checkpoints.ledger import Checkpoint, Ledger
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
 from pyswiftops.errors import EXIT_FAILED
+from pyswiftops.planner.gathering import Options
 from pyswiftops.specs.fleet import Fleet
 
 _PART = re.compile(r"[^-_.]+[-_.]?|[-_.]")
@@ -80,6 +81,70 @@ def adopt(
         opt.emit(ledger.to_dict())
     else:
         print_ledger(ledger)
+
+
+@app.command()
+def gather(
+    name: Name,
+    checkpoint: Annotated[
+        str, typer.Argument(help="As ckpt ls names it; the newest without.")
+    ] = "",
+    runs: opt.Runs = opt.RUNS,
+    *,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE",
+            help="NODE or controller, also with :/FOLDER, which becomes the checkpoint; "
+            "the first node without.",
+        ),
+    ] = "",
+    weights_only: Annotated[
+        bool, typer.Option("--weights-only", help="Without optimizer and random generators.")
+    ] = False,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Megabytes a second of each node at most.")
+    ] = 0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare bytes even where sizes and times agree.")
+    ] = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Write through to the disk before it gets its name.")
+    ] = False,
+    any_time: Annotated[
+        bool, typer.Option("--any-time", help="Take shards whatever their times.")
+    ] = False,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be brought; change nothing.")
+    ] = False,
+    as_json: opt.AsJson = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Bring a checkpoint from all nodes to one place, proven and whole; nothing is deleted."""
+    done = opt.client(runs, verbose=verbose).checkpoints.gather(
+        name,
+        checkpoint,
+        to=to,
+        options=Options(
+            weights_only=weights_only,
+            rate=int(rate * 1e6),
+            check=check,
+            sync=sync,
+            any_time=any_time,
+        ),
+        only_plan=only_plan,
+        tell=lambda line: None if as_json else show.err.print(line, markup=False),
+    )
+    if as_json:
+        opt.emit(done.to_dict())
+        return
+    for line in done.plan:
+        typer.echo(line)
+    if not only_plan:
+        typer.echo(
+            f"gathered {done.name}: {size_text(done.moved)} of {size_text(done.bytes)} were sent "
+            f"in {done.seconds:.1f} s"
+        )
 
 
 def print_ledger(ledger: Ledger) -> None:

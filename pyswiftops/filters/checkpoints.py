@@ -6,17 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pyswiftops.checkpoints.gathering import Options, Target, choose, plan_gather
-from pyswiftops.planner import fetching
-
-_REMOTE = ("host", "port", "user", "ssh_options")
+from pyswiftops.planner.gathering import Options, Target, choose, plan_gather, reach
 
 
 def gather_reach(variables: Mapping[str, Any]) -> dict[str, Any]:
     """How another node of the fleet reaches this one, and the Python there."""
-    there = fetching.pull_from(variables, "/")
-    remote = {name: there[name] for name in _REMOTE if name in there} or None
-    return {"remote": remote, "python": str(variables["swiftops_python"])}
+    return reach(variables)
 
 
 def gather_request(

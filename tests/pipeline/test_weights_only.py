@@ -1,4 +1,4 @@
-"""Weights without their optimizer, gathered from two nodes, export to the same bits as all of it."""
+"""Weights without their optimizer, gathered from two nodes, export to the same bits."""
 
 from __future__ import annotations
 

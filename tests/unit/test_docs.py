@@ -65,6 +65,7 @@ RUN_TABLES = {
     "run.output": run.Output,
     "run.resume": run.Resume,
     "run.tracking": run.Tracking,
+    "run.gather": run.Gather,
     "run.export": run.Export,
     "run.eval": run.Eval,
     "run.sample": run.Sample,

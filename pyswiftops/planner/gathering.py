@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pyswiftops.errors import BadInputError, Finding
+from pyswiftops.planner import fetching
 
 INDEX = ".metadata"
 SHARD = ".distcp"
@@ -194,6 +195,22 @@ class GatherPlan:
         seconds = f", about {self.total / rate:.0f} s at {rate / 1e6:.0f} MB/s" if rate else ""
         where = f"{self.target.node}:{self.target.path}"
         return [*found, f"to {where}: {self.total / 1e9:.2f} GB{seconds}"]
+
+
+def reach(variables: Mapping[str, Any], *, controller: bool = False) -> dict[str, Any]:
+    """How the target's node reaches a node: ``remote`` (None on one machine) and ``python``.
+
+    Args:
+        variables: The node's Ansible variables.
+        controller: Whether the target is the controller.
+    """
+    python = str(variables["swiftops_python"])
+    if variables.get("ansible_connection") == "local":
+        return {"remote": None, "python": python}
+    way = fetching.push_target if controller else fetching.pull_from
+    there = way(variables, "/")
+    del there["path"]
+    return {"remote": there, "python": python}
 
 
 def plan_gather(
