@@ -26,9 +26,8 @@ The message ends with these lines, after the log's last ones:
 
 Of several errors in a log the first is told, as later ones mostly follow from it. An error that is
 known to follow from another (marked *follows*) is told only where no other is found. A text that is
-not in this list is shown as it is, without a guess. After one that may be gone the next time
-(marked
-*passes*) training goes on by itself, where [`run.retry`](run.md#runretry) allows it.
+not in this list is shown as it is, without a guess. After an error that may be gone the next time
+(marked *passes*) training goes on by itself, where [`run.retry`](run.md#runretry) allows it.
 
 How well an entry is known: **run** was raised by the real library in a test or on a machine of this
 project; **source** was read in the library's source; **thread** was read in an issue.
