@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyswiftops import provision
+from pyswiftops.checkpoints.ledger import make_ledger
 from pyswiftops.checkpoints.resuming import Candidate, Decision, How, candidates, decide
 from pyswiftops.checkpoints.retrying import Again, assign
 from pyswiftops.errors import ProvisionError, StageFailedError
@@ -69,16 +70,18 @@ def standing(plan: Plan, on_output: Callable[[str], None] | None = None) -> Stan
         for node, data in result.data("checkpoint_ledger").items()
         if node not in silent and "checkpoints" in data
     }
-    in_order = {node.name: told[node.name] for node in plan.fleet.members if node.name in told}
-    found = candidates(in_order, _folders(plan))
-    return Standing(jobs, tuple(found), silent)
+    names = [node.name for node in plan.fleet.members]
+    ledger = make_ledger(plan.run_id, names, told, _folders(plan), silent)
+    return Standing(jobs, tuple(candidates(ledger)), silent)
 
 
-def _folders(plan: Plan) -> dict[str, tuple[str, str]]:
+def _folders(plan: Plan) -> dict[str, dict[str, str]]:
+    """Node -> folders that are looked into -> what they are of."""
     found = {}
     for node in plan.fleet.members:
         paths = NodePaths(plan.fleet.node_root(node), plan.run_id)
-        found[node.name] = (posixpath.normpath(paths.train), posixpath.normpath(paths.resume))
+        named = {TRAIN: paths.train, "resume": paths.resume}
+        found[node.name] = {posixpath.normpath(path): name for name, path in named.items()}
     return found
 
 

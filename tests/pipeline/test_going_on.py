@@ -106,7 +106,7 @@ def test_killed_twice_and_moved_to_a_spare_it_logs_what_an_uninterrupted_one_doe
     assert json.loads(Path(replaced["kept"]).read_text(encoding="utf-8"))["run"]["retry"]
     last = told(place, EventKind.CONTINUED)[-1]
     assert last["iteration"] == EVERY  # which the first resume had put whole on node-1
-    assert f"checkpoint-{2 * EVERY} is not whole" in last["detail"]
+    assert f"checkpoint-{2 * EVERY} cannot be gone on from" in last["detail"]
     after = steps_of(place.on(3, "hit"))
     assert after == {step: uninterrupted[step] for step in list(uninterrupted)[EVERY:]}
     assert (place.on(3, "hit") / "mcore").is_dir()

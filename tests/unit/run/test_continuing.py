@@ -137,7 +137,7 @@ def test_it_goes_on_from_the_last_whole_one_and_says_which_was_passed_over(place
     assert start.variables == {"swiftops_resume_holder": "node-1"}
     ((kind, data),) = place.told
     assert (kind, data["iteration"]) == (EventKind.CONTINUED, 10)
-    assert "checkpoint-20 is not whole: iter_0000020/__1_0.distcp on no node" in data["detail"]
+    assert "checkpoint-20 cannot be gone on from: 1 file" in data["detail"]
     assert place.store.plan().to_dict() == start.plan.to_dict()
     assert place.store.first_plan().to_dict() == place.plan.to_dict()
     assert place.store.create(place.plan).to_dict() == start.plan.to_dict()
