@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from pyswiftops.errors import (
 from pyswiftops.events import Event
 from pyswiftops.nodes import Nodes
 from pyswiftops.paths import RunFolder, check_run_id
-from pyswiftops.pipeline import Pipeline
+from pyswiftops.pipeline import Pipeline, Replacement
+from pyswiftops.planner import replan
 from pyswiftops.planner.commands import check
 from pyswiftops.planner.plan import Plan, make_plan
 from pyswiftops.results import (
@@ -42,7 +43,7 @@ from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages.catalog import CATALOG, select, stage_of
 from pyswiftops.stages.node import nodes_from_vars
 from pyswiftops.states import StageState
-from pyswiftops.store import RunStore
+from pyswiftops.store import RunStore, not_writable
 from pyswiftops.tokens import hub_tokens
 
 ALL_STAGES = tuple(CATALOG)
@@ -102,7 +103,7 @@ class Client:
         hub_tokens(fleet.hub.tokens, os.environ)  # a file that others can read ends here
         model = next((data["model"] for data in inputs if data.get("model")), None) or {}
         findings += check(plan.spec, nodes, model) if not findings else []
-        findings += self._look_at_runs() if not findings else []
+        findings += not_writable(self.runs) if not findings else []
         if findings:
             raise BadInputError(list(dict.fromkeys(findings)))
         rows = sum(int(data.get("rows", 0)) for data in inputs)
@@ -125,6 +126,7 @@ class Client:
         again: bool = False,
         on_event: Callable[[Event], None] = lambda _event: None,
         cancelled: threading.Event | None = None,
+        replacement: Replacement | None = None,
     ) -> RunResult:
         """Run exactly what ``plan`` holds; stages that have succeeded are not repeated.
 
@@ -134,6 +136,7 @@ class Client:
             again: Repeat those that have succeeded.
             on_event: Called for every event of the run, from one thread at a time.
             cancelled: Set it, from any thread, to stop the run.
+            replacement: Nodes that take the places of others first; see :meth:`resume`.
 
         Raises:
             BadInputError: an unknown stage, or the run id belongs to another plan.
@@ -143,7 +146,7 @@ class Client:
         """
         chosen = select(stages)
         store = self._store(plan.run_id)
-        store.create(plan)
+        plan = store.create(plan)
         with passport.kept(store.folder), store.driving(chosen):
             leftovers.end(str(store.folder.root))  # of a controller that was killed
             pipeline = Pipeline(
@@ -153,6 +156,7 @@ class Client:
                 again=again,
                 on_output=self.on_output,
                 cancelled=cancelled,
+                replacement=replacement,
             )
             try:
                 pipeline.run(chosen)
@@ -214,27 +218,36 @@ class Client:
         self,
         run_id: str,
         *,
+        replace: Mapping[str, str] | None = None,
+        fleet: Fleet | None = None,
         on_event: Callable[[Event], None] = lambda _event: None,
         cancelled: threading.Event | None = None,
     ) -> RunResult:
         """Go on with a run after its last finished stage, by the plan that it was made with.
 
-        Jobs that still run on the nodes are joined, not started again.
+        Jobs that still run on the nodes are joined, not started again. Training that failed goes
+        on from its last whole checkpoint.
 
         Args:
             run_id: The run's id.
+            replace: Node of the run -> the spare that takes its place; the old node is not asked.
+            fleet: A newer fleet file, with nodes that the run's own has not.
             on_event: As for :meth:`apply`.
             cancelled: As for :meth:`apply`.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunConflictError: another controller drives it, or its plan cannot be read.
+            BadInputError: a node that is to be replaced, or to replace one, cannot be.
             StageFailedError, RunStoppedError: as :meth:`apply`.
         """
         store = self._store(run_id)
         plan = store.plan()
         stages = store.load()["requested"] or ALL_STAGES
-        return self.apply(plan, stages=stages, on_event=on_event, cancelled=cancelled)
+        new = (replace, replan.replaced(plan.fleet, replace, fleet)) if replace else None
+        return self.apply(
+            plan, stages=stages, on_event=on_event, cancelled=cancelled, replacement=new
+        )
 
     def events(self, run_id: str, *, follow: bool = False) -> Iterator[Event]:
         """A run's events from the first on.
@@ -422,22 +435,6 @@ class Client:
         store = self._store(run_id)
         store.load()
         return Nodes(Fleet.load(store.folder.fleet), self.on_output)
-
-    def _look_at_runs(self) -> list[Finding]:
-        """Whether the runs folder can be written."""
-        above = self.runs
-        while not above.exists():
-            above = above.parent
-        if above.is_dir() and os.access(above, os.W_OK):
-            return []
-        return [
-            Finding(
-                "a runs folder that can be written",
-                f"{above} is not writable",
-                str(self.runs),
-                "name another folder (--runs)",
-            )
-        ]
 
 
 def _unheard(failure: ModuleResult) -> Finding:

@@ -25,6 +25,9 @@ class EventKind(StrEnum):
     USAGE = "usage"
     ALERT = "alert"
     NOTIFIED = "notified"
+    CONTINUED = "continued"
+    REPLACED = "replaced"
+    RETRY = "retry"
 
 
 RUN_ENDED = frozenset({EventKind.RUN_FINISHED, EventKind.RUN_FAILED, EventKind.RUN_STOPPED})
@@ -48,6 +51,9 @@ class Event:
             ``usage``: ``cpu_percent``, ``memory_bytes``, ``gpus``. ``alert``: ``kind``,
             ``detail``. ``run_finished``: ``seconds``. ``run_failed``: ``error``.
             ``notified``: ``channel``, ``occasion``, ``ok``, ``tries``, ``error``.
+            ``continued``: ``checkpoint`` ("" from the beginning), ``iteration``, ``detail``.
+            ``replaced``: ``nodes`` (old to new), ``kept`` (the plan before), ``detail``.
+            ``retry``: ``attempt``, ``attempts``, ``why``, ``lost`` (nodes), ``detail``.
         time: Seconds since the epoch, by the controller's clock.
     """
 

@@ -34,6 +34,9 @@ class KnownError(Model):
             ``thread``: read in an issue.
         secondary: Whether it mostly follows from another error, which is told instead if found.
         alert: The kind of alert that it is as well.
+        passes: Whether the same training may succeed the next time: a machine or the network
+            failed, and not the run.
+        broken: Whether the machine that told it will go on failing.
     """
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -44,6 +47,8 @@ class KnownError(Model):
     grade: Literal["run", "source", "thread"]
     secondary: bool = False
     alert: Literal["nan"] | None = None
+    passes: bool = False
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Explanation:
         remedy: What to do.
         source: Where this is known from.
         alert: The kind of alert that it is as well.
+        passes: Whether the same training may succeed the next time.
+        broken: Whether the machine that told it will go on failing.
     """
 
     id: str
@@ -65,6 +72,8 @@ class Explanation:
     remedy: str
     source: str
     alert: Literal["nan"] | None = None
+    passes: bool = False
+    broken: bool = False
 
     def __str__(self) -> str:
         return f"  means: {self.means}\n remedy: {self.remedy}\n  known: {self.id} ({self.source})"
@@ -100,5 +109,8 @@ def explain(text: str) -> Explanation | None:
         if best is None or (known.secondary, begin) < best:  # in one line the specific one
             best = (known.secondary, begin)
             line = text[begin:].split("\n", 1)[0].strip()
-            told = Explanation(known.id, line, known.means, known.remedy, known.source, known.alert)
+            told = Explanation(
+                **known.model_dump(include={*Explanation.__dataclass_fields__} - {"line"}),
+                line=line,
+            )
     return told

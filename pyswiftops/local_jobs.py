@@ -49,7 +49,7 @@ def read(
     """
     job_view, known = _job_view(), log_from or {}
     results = []
-    for node in fleet.nodes:
+    for node in fleet.members:
         paths = NodePaths(fleet.node_root(node), run_id)
         for job in jobs:
             wanted = job_view.Wanted(tail, None, known.get(f"{node.name}/{job}"), log_since)

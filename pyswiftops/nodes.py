@@ -31,7 +31,7 @@ class Nodes:
     @property
     def names(self) -> list[str]:
         """The nodes' names in rank order."""
-        return [node.name for node in self._fleet.nodes]
+        return [node.name for node in self._fleet.members]
 
     def chosen(self, node: str | None) -> list[str]:
         """The nodes that a command is about: one by its name, or all.

@@ -72,6 +72,14 @@ class RunFolder:
         """The plan: every command of every node."""
         return self.root / "plan.json"
 
+    def kept_plan(self, number: int) -> Path:
+        """A plan that another took the place of; the first one that was in force is 1."""
+        return self.root / f"plan-{number}.json"
+
+    def kept_fleet(self, number: int) -> Path:
+        """The fleet file that went with it."""
+        return self.root / f"fleet-{number}.yml"
+
     @property
     def events(self) -> Path:
         """Everything that happened, one event a line."""

@@ -11,21 +11,27 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import PurePosixPath
 from typing import Any
 
+from pyswiftops.checkpoints.retrying import Again, Failure, again
+from pyswiftops.continuing import TRAIN, Continuing
 from pyswiftops.errors import RunStoppedError, StageFailedError
 from pyswiftops.events import Event, EventKind
-from pyswiftops.explain import explain
+from pyswiftops.explain import Explanation, explain
 from pyswiftops.notify import Notifier
+from pyswiftops.planner import replan
 from pyswiftops.planner.commands import hang_reports
 from pyswiftops.planner.hang import text
 from pyswiftops.planner.plan import Plan
 from pyswiftops.recorded import recorded, tools
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
+from pyswiftops.specs.fleet import Fleet
 from pyswiftops.stages.catalog import CATALOG, Stage, before
 from pyswiftops.states import StageState
 from pyswiftops.store import RunStore, write_json
 from pyswiftops.tokens import hub_tokens
 
 LOOK_SECONDS = 0.5
+Replacement = tuple[Mapping[str, str], Fleet]
+"""Old node -> new node, and the fleet with the new ones in the old ones' places."""
 
 
 class Pipeline:
@@ -38,6 +44,7 @@ class Pipeline:
         again: Run stages that have succeeded once more.
         on_output: Called with what ansible-playbook itself prints.
         cancelled: Set from outside to end the run.
+        replacement: Nodes that take the places of others before anything else is done.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class Pipeline:
         again: bool = False,
         on_output: Callable[[str], None] | None = None,
         cancelled: threading.Event | None = None,
+        replacement: Replacement | None = None,
     ) -> None:
         self._plan, self._store, self._on_event, self._again = plan, store, on_event, again
         self._on_output = on_output
@@ -57,6 +65,9 @@ class Pipeline:
         self._asked = cancelled or threading.Event()
         self._failed = threading.Event()
         self._alerts: set[tuple[str, str]] = set()  # stage, kind
+        self._replacement = replacement
+        self._continuing = Continuing(store, self._emit, on_output)
+        self._known: dict[str, Explanation | None] = {}  # by stage
         self._notifier = Notifier(plan.spec.notify, plan.run_id, plan.fleet.name, self._told)
 
     def close(self) -> None:
@@ -76,6 +87,8 @@ class Pipeline:
         began = {"run_id": self._plan.run_id, "stages": list(stages), "tools": tools()}
         self._emit(EventKind.RUN_STARTED, "", began)
         try:
+            if self._replacement is not None:
+                self._plan = self._continuing.replace(self._plan, *self._replacement)
             self._run(stages)
         except (RunStoppedError, KeyboardInterrupt) as problem:
             self._emit(EventKind.RUN_STOPPED, "", {"error": str(problem) or "interrupted"})
@@ -158,12 +171,16 @@ class Pipeline:
 
     def _stage(self, stage: Stage) -> None:
         begin = time.monotonic()
+        begun = self._store.stage_state(stage.name) is not StageState.PENDING
         self._store.update(
             stage.name, state=StageState.RUNNING.value, started_at=time.time(), error=None
         )
         self._emit(EventKind.STAGE_STARTED, stage.name, {"what": stage.what})
         try:
-            outcome = {} if self._plan.idle(stage.name) else stage_outcome(self._playbook(stage))
+            outcome = {}
+            if not self._plan.idle(stage.name):
+                result = self._train(stage, begun) if stage.name == TRAIN else self._playbook(stage)
+                outcome = stage_outcome(result)
         except BaseException as problem:
             stopped = isinstance(problem, RunStoppedError) or self._failed.is_set()
             state = StageState.STOPPED if stopped else StageState.FAILED
@@ -184,9 +201,56 @@ class Pipeline:
             **fields,
         )
 
+    def _train(self, stage: Stage, begun: bool) -> PlaybookResult:
+        """Train, from where an earlier try has come to; and again where the run allows it."""
+        begun, made = begun and not self._again, 0
+        while True:
+            start = self._continuing.start(self._plan, begun=begun)
+            self._plan = start.plan
+            result = self._play(stage, start.variables)
+            if result.ok:
+                return result
+            problem = self._failed_with(stage, result)
+            if not isinstance(problem, StageFailedError):
+                raise problem
+            failure = how_it_failed(result, problem.node, self._known.get(stage.name))
+            once_more = again(failure, made, self._plan.spec.retry)
+            if once_more is None:
+                raise problem
+            begun, made = True, once_more.number
+            self._before(once_more, problem)
+
+    def _before(self, once_more: Again, problem: StageFailedError) -> None:
+        """Say that training is tried again, wait, and replace what is lost."""
+        retry = self._plan.spec.retry
+        told = {
+            "attempt": once_more.number,
+            "attempts": retry.attempts,
+            "why": once_more.why,
+            "error": str(problem),
+            "detail": f"{once_more.why}: try {once_more.number} of {retry.attempts}",
+        }
+        self._emit(EventKind.RETRY, TRAIN, told)
+        deadline = time.monotonic() + retry.pause
+        while time.monotonic() < deadline and not self._is_cancelled():
+            time.sleep(LOOK_SECONDS)
+        if self._is_cancelled():
+            raise RunStoppedError(self._stopped_sentence())
+        before = self._plan
+        self._plan = self._continuing.recover(before, once_more)
+        for name in replan.repeated(before.fleet, self._plan.fleet):
+            if name in replan.ON_EVERY_NODE + replan.ON_LAST:
+                self._stage(CATALOG[name])
+
     def _playbook(self, stage: Stage) -> PlaybookResult:
+        result = self._play(stage, {})
+        if not result.ok:
+            raise self._failed_with(stage, result)
+        return result
+
+    def _play(self, stage: Stage, variables: Mapping[str, Any]) -> PlaybookResult:
         folder = self._store.folder
-        result = run_playbook(
+        return run_playbook(
             f"stages.{stage.name}",
             folder.fleet,
             folder.ansible(stage.name),
@@ -195,6 +259,7 @@ class Pipeline:
                 "swiftops_plan_file": str(folder.plan.resolve()),
                 "stage_job_again": self._again,
                 **self._secrets(stage),
+                **variables,
             },
             forks=max(5, len(self._plan.fleet.nodes)),
             private=folder.private,
@@ -203,10 +268,12 @@ class Pipeline:
             cancelled=self._is_cancelled,
             owner=str(folder.root),
         )
-        if not result.ok:
-            self._store.update(stage.name, result=stage_outcome(result))
-            raise self._failure(stage, result)
-        return result
+
+    def _failed_with(
+        self, stage: Stage, result: PlaybookResult
+    ) -> StageFailedError | RunStoppedError:
+        self._store.update(stage.name, result=stage_outcome(result))
+        return self._failure(stage, result)
 
     def _secrets(self, stage: Stage) -> dict[str, Any]:
         """Tokens for the one stage that asks hubs; the runner keeps variables out of artifacts."""
@@ -232,7 +299,7 @@ class Pipeline:
             node, detail = named["node"], named["detail"]
         except (ValueError, TypeError, KeyError):
             node, detail = last.node, message
-        known = explain(detail)
+        known = self._known[stage.name] = explain(detail)
         if known is not None:
             detail = f"{detail}\n{known}"
             if known.alert and (stage.name, known.alert) not in self._alerts:
@@ -307,6 +374,22 @@ class NodeEvents:
                 return False
             self._seen[what, node] = value
             return True
+
+
+def how_it_failed(result: PlaybookResult, node: str, known: Explanation | None) -> Failure:
+    """What a failed playbook tells of why training failed.
+
+    Args:
+        result: How the playbook ended.
+        node: The node that failed first.
+        known: The error of upstream that was found in its log.
+    """
+    silent = tuple(dict.fromkeys(item.node for item in result.failures if item.unreachable))
+    told = result.data("job").get(node, {})
+    kind = str((told.get("reason") or {}).get("kind") or "")
+    if told.get("state") == "lost":
+        kind = "lost"
+    return Failure(node, kind, known, silent)
 
 
 def stage_outcome(result: PlaybookResult) -> dict[str, Any]:

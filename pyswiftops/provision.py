@@ -54,6 +54,7 @@ class Provisioned:
 def up(
     fleet: Fleet,
     *,
+    spares: bool = True,
     passwords: Passwords | None = None,
     on_phase: Callable[[str], None] = lambda _name: None,
     on_output: Callable[[str], None] | None = None,
@@ -62,6 +63,7 @@ def up(
 
     Args:
         fleet: The machines.
+        spares: Spares as well.
         passwords: For hosts that ask for one.
         on_phase: Called with the name of each phase that starts.
         on_output: Called with what ansible-playbook itself prints.
@@ -72,7 +74,8 @@ def up(
     """
     variables = (passwords or Passwords()).variables()
     _check_collections(fleet)
-    return _play("site", fleet, variables, on_phase=on_phase, on_output=on_output)
+    made = fleet.everyone() if spares else fleet
+    return _play("site", made, variables, on_phase=on_phase, on_output=on_output)
 
 
 def down(
@@ -114,7 +117,7 @@ def down(
         "teardown_data": data,
         "teardown_force": force,
     }
-    done = _play("teardown", fleet, variables, on_phase=on_phase, on_output=on_output)
+    done = _play("teardown", fleet.everyone(), variables, on_phase=on_phase, on_output=on_output)
     state = Path(fleet.state_folder.root)
     if data and state.is_dir():
         shutil.rmtree(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,8 +48,11 @@ class RunStore:
         self.folder = folder
         self._guard = Lock()
 
-    def create(self, plan: Plan) -> None:
+    def create(self, plan: Plan) -> Plan:
         """Make the run's folder, or join the run that is there.
+
+        Returns:
+            The plan in force: of a run whose plan was revised, not the one it was begun with.
 
         Raises:
             RunConflictError: the id belongs to a run with another plan.
@@ -57,7 +61,11 @@ class RunStore:
         with self._changing():  # two that begin at the same instant make it once
             if not self.folder.state.exists():
                 self._write(plan)
-            elif self.load()["digest"] != plan.digest:
+                return plan
+            state = self.load()
+            if state["digest"] == plan.digest:
+                return plan
+            if plan.digest not in state.get("revised", ()):
                 raise RunConflictError(
                     Finding(
                         f"run id {plan.run_id!r} for this plan only",
@@ -66,10 +74,42 @@ class RunStore:
                         "choose another id (--run-id), or remove that folder",
                     )
                 )
+        return self.plan()
+
+    def revise(self, plan: Plan) -> str:
+        """Put another plan of this run in force; the one before is kept under a number.
+
+        Returns:
+            The file that keeps it.
+        """
+        with self._changing():
+            state = self.load()
+            revised = [*state.get("revised", ()), state["digest"]]
+            kept = self.folder.kept_plan(len(revised))
+            shutil.copyfile(self.folder.plan, kept)
+            shutil.copyfile(self.folder.fleet, self.folder.kept_fleet(len(revised)))
+            self._write_plan(plan)
+            write_json(self.folder.state, {**state, "digest": plan.digest, "revised": revised})
+        return str(kept)
+
+    def first_plan(self) -> Plan:
+        """The plan that the run was begun with.
+
+        Raises:
+            As :meth:`plan`.
+        """
+        first = self.folder.kept_plan(1)
+        return self.plan(first) if first.exists() else self.plan()
+
+    def _write_plan(self, plan: Plan) -> None:
+        """The fleet file is the plan's own: stages read both."""
+        write_json(self.folder.plan, plan.to_dict())
+        partial = self.folder.fleet.with_name(f".{self.folder.fleet.name}.part")
+        partial.write_text(plan.fleet.to_yaml(), encoding="utf-8")
+        partial.replace(self.folder.fleet)
 
     def _write(self, plan: Plan) -> None:
-        write_json(self.folder.plan, plan.to_dict())
-        self.folder.fleet.write_text(plan.fleet.to_yaml(), encoding="utf-8")
+        self._write_plan(plan)
         write_json(
             self.folder.state,
             {
@@ -117,22 +157,23 @@ class RunStore:
             ) from None
         return state
 
-    def plan(self) -> Plan:
-        """The plan that was made for the run.
+    def plan(self, file: Path | None = None) -> Plan:
+        """The plan in force, or the one that a file keeps.
 
         Raises:
             RunNotFoundError: there is no such run.
             RunConflictError: the file cannot be read as a plan of this version.
         """
         self.load()
+        file = file or self.folder.plan
         try:
-            return Plan.from_dict(json.loads(self.folder.plan.read_text(encoding="utf-8")))
+            return Plan.from_dict(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise RunConflictError(
                 Finding(
                     "a plan of this version",
                     str(problem),
-                    str(self.folder.plan),
+                    str(file),
                     "plan anew under another id: swiftops run --run-id NEW",
                 )
             ) from None
@@ -287,4 +328,21 @@ def summary(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {"stage": name, "state": item["state"], "seconds": item.get("seconds")}
         for name, item in state["stages"].items()
+    ]
+
+
+def not_writable(runs: Path) -> list[Finding]:
+    """What is wrong with a folder for runs; it need not be there yet."""
+    above = runs
+    while not above.exists():
+        above = above.parent
+    if above.is_dir() and os.access(above, os.W_OK):
+        return []
+    return [
+        Finding(
+            "a runs folder that can be written",
+            f"{above} is not writable",
+            str(runs),
+            "name another folder (--runs)",
+        )
     ]

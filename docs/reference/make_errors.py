@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyswiftops.explain import known_errors
+from pyswiftops.explain import KnownError, known_errors
 
 PAGE = Path(__file__).with_name("upstream-errors.md")
 HEAD = """\
@@ -26,7 +26,8 @@ The message ends with these lines, after the log's last ones:
 
 Of several errors in a log the first is told, as later ones mostly follow from it. An error that is
 known to follow from another (marked *follows*) is told only where no other is found. A text that is
-not in this list is shown as it is, without a guess.
+not in this list is shown as it is, without a guess. After an error that may be gone the next time
+(marked *passes*) training goes on by itself, where [`run.retry`](run.md#runretry) allows it.
 
 How well an entry is known: **run** was raised by the real library in a test or on a machine of this
 project; **source** was read in the library's source; **thread** was read in an issue.
@@ -44,10 +45,15 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("_", "\\_").replace("*", "\\*")
 
 
+def _marks(known: KnownError) -> str:
+    return (" (*follows*)" if known.secondary else "") + (" (*passes*)" if known.passes else "")
+
+
 def text() -> str:
     """What the page must hold."""
     rows = [
-        f"| `{known.id}`{' (*follows*)' if known.secondary else ''} | {_cell(known.means)} "
+        f"| `{known.id}`{_marks(known)} "
+        f"| {_cell(known.means)} "
         f"| {_cell(known.remedy)} | {_cell(known.source)}; {known.grade} |\n"
         for known in known_errors()
     ]

@@ -48,7 +48,8 @@ def is_iteration(path: Path) -> bool:
     return bool(_ITERATION.fullmatch(path.name)) or path.name == _RELEASE
 
 
-def _iterations(checkpoint: Path) -> list[Path]:
+def iterations(checkpoint: Path) -> list[Path]:
+    """Return the ``iter_`` folders in a folder, the lowest first."""
     found = [p for p in checkpoint.iterdir() if _ITERATION.fullmatch(p.name) and p.is_dir()]
     return sorted(found, key=lambda p: int(p.name[len("iter_") :]))
 
@@ -57,7 +58,7 @@ def holds_anything(checkpoint: Path) -> bool:
     """Tell whether a folder holds a tracker or at least one shard."""
     return (checkpoint / TRACKER).is_file() or any(
         _SHARD.fullmatch(entry.name) or _PART.fullmatch(entry.name)
-        for folder in _iterations(checkpoint)
+        for folder in iterations(checkpoint)
         for entry in folder.iterdir()
     )
 
@@ -75,7 +76,7 @@ def locate(path: Path) -> Path | None:
     if not path.is_dir():
         return None
     named = _CHECKPOINT.fullmatch(path.name) is not None
-    if is_iteration(path) or named or (path / TRACKER).is_file() or _iterations(path):
+    if is_iteration(path) or named or (path / TRACKER).is_file() or iterations(path):
         return path
     return next((entry for entry in numbered(path) if holds_anything(entry)), None)
 
@@ -102,7 +103,7 @@ def numbered(output: Path) -> list[Path]:
 def _pick(checkpoint: Path, problems: Problems) -> tuple[int | None, Path | None]:
     """Return the iteration and its folder, from the tracker, or from the folders' names."""
     tracker = checkpoint / TRACKER
-    folders = _iterations(checkpoint)
+    folders = iterations(checkpoint)
     latest = folders[-1] if folders else None
     if tracker.is_file():
         text = tracker.read_text("utf-8", "replace").strip()

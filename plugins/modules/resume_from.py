@@ -11,7 +11,8 @@ description:
   - Finds the checkpoint, compares its C(args.json) with what the run needs, and links its files
     into O(dest). Where both folders do not lie on one file system the files are copied.
   - A O(dest) that holds a whole checkpoint already is left as it is, so that a training that is
-    started again goes on from the same one.
+    started again goes on from the same one; unless O(checkpoint) names another, whose place it
+    then takes.
   - The source is never changed.
 author:
   - The pyswiftops developers
@@ -76,6 +77,10 @@ copied:
   description: Files that were copied.
   type: int
   returned: success
+dropped:
+  description: Whether another checkpoint was taken out of O(dest).
+  type: bool
+  returned: success
 """
 
 from pathlib import Path
@@ -83,7 +88,14 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pyswiftops.fleet.plugins.module_utils import manifest, resume, torch_dist
 
-NOTHING = {"checkpoint": "", "name": "", "iteration": 0, "linked": 0, "copied": 0}
+NOTHING = {
+    "checkpoint": "",
+    "name": "",
+    "iteration": 0,
+    "linked": 0,
+    "copied": 0,
+    "dropped": False,
+}
 
 
 def take(params: dict, *, check: bool) -> dict:
@@ -92,20 +104,22 @@ def take(params: dict, *, check: bool) -> dict:
     Raises:
         ResumeError: there is none though there must be, or it does not fit the run.
     """
-    source, dest = Path(params["source"]), Path(params["dest"])
+    source, dest, name = Path(params["source"]), Path(params["dest"]), params["checkpoint"]
+    dropped = not check and resume.drop_other(dest, name)
     if (dest / torch_dist.TRACKER).is_file():
         held = {"checkpoint": str(dest), "iteration": resume.iteration(dest)}
         return {**NOTHING, **held, "name": f"checkpoint-{held['iteration']}"}
-    found = resume.find(source, params["checkpoint"])
+    found = resume.find(source, name)
     if found is None:
         if not params["must_exist"]:
-            return NOTHING
-        what = params["checkpoint"] or "a checkpoint-N that was saved to its end"
+            return {**NOTHING, "dropped": dropped}
+        what = name or "a checkpoint-N that was saved to its end"
         raise resume.ResumeError(
             what, "none", source, "name a run or a path that holds one (resume.from)"
         )
     tracked = (found / torch_dist.TRACKER).is_file()
-    step = resume.iteration(found) if tracked else 0
+    only = None if name in {found.name, source.name} else resume.asked(name)
+    step = (only or resume.iteration(found)) if tracked else 0
     wrong = resume.differences(found, params["needed"]) if params["must_exist"] else []
     if wrong:
         raise resume.ResumeError(
@@ -115,8 +129,9 @@ def take(params: dict, *, check: bool) -> dict:
             "make both the same, name another checkpoint, or take the weights alone "
             "(resume.mode: restart)",
         )
-    counts = {"linked": 0, "copied": 0} if check else resume.take(found, dest)
-    return {"checkpoint": str(found), "name": found.name, "iteration": step, **counts}
+    counts = {"linked": 0, "copied": 0} if check else resume.take(found, dest, only)
+    told = {"checkpoint": str(found), "name": name or found.name, "iteration": step}
+    return {**told, **counts, "dropped": dropped}
 
 
 def main() -> None:
@@ -137,7 +152,8 @@ def main() -> None:
         module.fail_json(msg=str(error), findings=[error.finding])
     except (manifest.ManifestError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(answer["linked"] + answer["copied"]), **answer)
+    changed = bool(answer["linked"] + answer["copied"] + answer["dropped"])
+    module.exit_json(changed=changed, **answer)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ class Checkpoints:
             BadInputError: a folder is not there, none holds a checkpoint, a node does not answer,
                 or the name is taken; nothing is kept then.
         """
+        fleet = fleet.everyone()  # a spare may hold some
         wanted = Adopted(name, fleet, adopted.parse_places(fleet, places))
         adopted.check_free(self.runs, wanted)
         source = Source(name, fleet, _roots_of(wanted), run=False)
@@ -187,7 +188,7 @@ def _roots_of(found: Adopted) -> Roots:
 
 def _roots_of_run(fleet: Fleet, run_id: str) -> Roots:
     roots = {}
-    for node in fleet.nodes:
+    for node in fleet.members:
         paths = NodePaths(fleet.node_root(node), run_id)
         folders = ("train", "gathered", "mcore", "export")
         roots[node.name] = {getattr(paths, folder): folder for folder in folders}

@@ -31,7 +31,7 @@ def preflight(
         raise BadInputError(
             Finding("what to look at", "nothing", "swiftops preflight", "swiftops preflight --mesh")
         )
-    machines = Fleet.load(fleet)
+    machines = Fleet.load(fleet).everyone()
     if machines.runtime is Runtime.LOCAL:
         raise BadInputError(
             Finding(
@@ -61,7 +61,7 @@ def execute(
     verbose: opt.Verbose = False,
 ) -> None:
     """Run a command on every node, without a shell; exit 1 if it fails on any."""
-    results = opt.client(opt.RUNS, verbose=verbose).execute(Fleet.load(fleet), command)
+    results = opt.client(opt.RUNS, verbose=verbose).execute(Fleet.load(fleet).everyone(), command)
     if as_json:
         opt.emit([asdict(item) for item in results])
     else:
@@ -82,7 +82,7 @@ def shell_argv(fleet: Fleet, name: str) -> tuple[list[str], dict[str, str], str 
     Raises:
         BadInputError: no such node.
     """
-    variables = fleet.host_vars()
+    variables = fleet.everyone().host_vars()
     if name not in variables:
         raise BadInputError(
             Finding(f"a node: {', '.join(variables)}", repr(name), "NODE", "name one of them")

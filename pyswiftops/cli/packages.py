@@ -65,7 +65,7 @@ def matrix(
 ) -> None:
     """What each release line of ms-swift needs, with the source and grade of every fact."""
     if check:
-        _check(Fleet.load(fleet), line, as_json=as_json)
+        _check(Fleet.load(fleet).everyone(), line, as_json=as_json)
         return
     known = rows.rows() if line is None else {line: rows.row(line)}
     if as_json:

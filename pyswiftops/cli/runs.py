@@ -18,6 +18,7 @@ from pyswiftops.errors import EXIT_FAILED, BadInputError, Finding
 from pyswiftops.events import RUN_ENDED, Event, EventKind
 from pyswiftops.paths import RunFolder
 from pyswiftops.planner.plan import Plan
+from pyswiftops.planner.replan import parse_pairs
 from pyswiftops.planner.script import write_scripts
 from pyswiftops.results import RunResult
 from pyswiftops.specs.fleet import Fleet
@@ -101,13 +102,23 @@ def run(
 def resume(
     run_id: opt.Existing,
     runs: opt.Runs = opt.RUNS,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option("--replace", help="OLD=NEW: a spare takes a node's place; repeatable."),
+    ] = None,
+    fleet: Annotated[
+        Path | None,
+        typer.Option("--inventory", "-i", help="A newer fleet file, for nodes to replace with."),
+    ] = None,
     *,
     as_json: opt.AsJson = False,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Go on with a run after its last finished stage, by the plan that it was made with."""
+    """Go on with a run after its last finished stage; training, from its last whole checkpoint."""
     client = opt.client(runs, verbose=verbose)
-    _drive(client, run_id, partial(client.resume, run_id), as_json=as_json)
+    known = None if fleet is None else Fleet.load(fleet)
+    drive = partial(client.resume, run_id, replace=parse_pairs(replace or ()), fleet=known)
+    _drive(client, run_id, drive, as_json=as_json)
 
 
 def attach(run_id: opt.Existing, runs: opt.Runs = opt.RUNS, *, as_json: opt.AsJson = False) -> None:

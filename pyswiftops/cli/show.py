@@ -40,6 +40,8 @@ def event_line(event: Event) -> str:
         return f"{head} {escape(progress_text(data))} [dim]({event.node})[/dim]"
     if event.kind is EventKind.STAGE_FAILED:
         return f"{head} [red]{data.get('state', 'failed')}[/red]"
+    if event.kind in {EventKind.CONTINUED, EventKind.REPLACED, EventKind.RETRY}:
+        return f"{head} [cyan]{escape(str(data['detail']))}[/cyan]"
     if event.kind is EventKind.ALERT:
         return f"{head} [yellow]{escape(str(data['detail']))}[/yellow] [dim]({event.node})[/dim]"
     note = outcome_text(event.stage, data.get("result", {}))
@@ -74,6 +76,9 @@ SHOWN = frozenset(
         EventKind.STAGE_FINISHED,
         EventKind.STAGE_FAILED,
         EventKind.ALERT,
+        EventKind.CONTINUED,
+        EventKind.REPLACED,
+        EventKind.RETRY,
     }
 )
 

@@ -322,6 +322,6 @@ def _train_and_ask(
         before=result.stages["infer"]["result"]["answers"],
         after=result.stages["smoke"]["result"]["answers"],
         url=url if options.keep else "",
-        root=fleet.node_root(fleet.nodes[0]) if options.keep or not fleet.hosts else "",
+        root=fleet.node_root(fleet.members[0]) if options.keep or not fleet.hosts else "",
         made=bool(fleet.hosts),
     )

@@ -114,7 +114,8 @@ def make(
         events: The run's events in order.
     """
     results = {name: item.get("result") or {} for name, item in state["stages"].items()}
-    ranks = {node["name"]: rank for rank, node in enumerate(plan["fleet"]["nodes"])}
+    members = [node for node in plan["fleet"]["nodes"] if not node.get("spare")]
+    ranks = {node["name"]: rank for rank, node in enumerate(members)}
     tools, alerts, steps = _of_events(events)
     curve = results.get("train", {}).get("curve")
     return {

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 def problems(fleet: Fleet) -> Iterator[str]:
     """What does not hold, each as what is expected and what was found."""
+    if not fleet.members:
+        yield "a node that is no spare"
     found = list(_containers(fleet))
     yield from found
     if not found:

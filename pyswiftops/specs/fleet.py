@@ -59,6 +59,9 @@ class Node(Model):
     python: Text | None = Field(
         default=None, description="The Python that ms-swift is installed in."
     )
+    spare: bool = Field(
+        default=False, description="In no run until it takes the place of a node that is lost."
+    )
 
     @field_validator("name")
     @classmethod
@@ -129,7 +132,9 @@ class Fleet(Model):
         default=None, description="The controller's folder of this fleet: its key, known hosts."
     )
     hub: HubAccess = Field(default_factory=HubAccess, description="How hubs are reached.")
-    nodes: list[Node] = Field(min_length=1, description="In rank order: the first is rank 0.")
+    nodes: list[Node] = Field(
+        min_length=1, description="In rank order: the first is rank 0. Spares have no rank."
+    )
 
     @field_validator("name")
     @classmethod
@@ -246,6 +251,21 @@ class Fleet(Model):
         data = self.model_dump(mode="json", exclude_defaults=True)
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
+    @property
+    def members(self) -> list[Node]:
+        """The nodes that runs use, in rank order."""
+        return [node for node in self.nodes if not node.spare]
+
+    @property
+    def spares(self) -> list[Node]:
+        """The nodes that wait for one to be lost."""
+        return [node for node in self.nodes if node.spare]
+
+    def everyone(self) -> Fleet:
+        """The fleet with its spares as nodes like the others: what is provisioned and looked at."""
+        nodes = [node.model_copy(update={"spare": False}) for node in self.nodes]
+        return self.model_copy(update={"nodes": nodes})
+
     def node_root(self, node: Node) -> str:
         """The node's own directory: its ``root``, or ``<fleet root>/<name>``."""
         return node.root or str(Path(self.root) / node.name)
@@ -257,13 +277,12 @@ class Fleet(Model):
         return node.gpus if isinstance(node.gpus, int) else len(node.gpus)
 
     def host_vars(self) -> dict[str, dict[str, Any]]:
-        """Ansible variables of every node, in rank order; a hand-written inventory sets the same.
+        """Ansible variables of every node but spares, in rank order; an inventory sets the same.
 
         Returns:
             node name -> variables. ``docs/reference/fleet.md`` lists them.
         """
-        names = [node.name for node in self.nodes]
-        roots = [self.node_root(node) for node in self.nodes]
+        roots = {node.name: self.node_root(node) for node in self.nodes}
         return {
             node.name: self._connection(node)
             | self._of_fleet()
@@ -275,19 +294,19 @@ class Fleet(Model):
                 "swiftops_gpus": self._gpus_inside(node),
                 "swiftops_cpu_threads": self.cpu_threads,
                 "swiftops_env": dict(self.env),
-                "swiftops_root": roots[rank],
+                "swiftops_root": roots[node.name],
                 "swiftops_python": self._python(node),
                 "swiftops_address": self.address_in_training(node),
                 "swiftops_interface": self._interface(),
                 "swiftops_hub": self.hub.model_dump(mode="json", exclude_defaults=True),
                 "swiftops_shared_paths": list(self.shared_paths),
                 "swiftops_hidden_paths": [
-                    root for other, root in zip(names, roots, strict=True) if other != node.name
+                    root for other, root in roots.items() if other != node.name
                 ]
                 if self.runtime is Runtime.LOCAL
                 else [],
             }
-            for rank, node in enumerate(self.nodes)
+            for rank, node in enumerate(self.members)
         }
 
     def machine_vars(self) -> dict[str, dict[str, Any]]:

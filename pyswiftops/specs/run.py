@@ -225,6 +225,19 @@ class Resume(Model):
         return None if self.run is None else self.source.partition("/")[2] or None
 
 
+class Retry(Model):
+    """What to do when training fails for a reason that is not the run's."""
+
+    attempts: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="How often training goes on by itself from its last whole checkpoint.",
+    )
+    pause: float = Field(default=30, ge=0, description="Seconds before each.")
+    spares: bool = Field(default=True, description="A spare takes the place of a lost node.")
+
+
 class Tracking(Model):
     """Experiment trackers; tokens are secrets and never stand in a run file."""
 
@@ -341,6 +354,7 @@ class RunSpec(Model):
     parallel: Parallel = Field(default_factory=Parallel)
     output: Output = Field(default_factory=Output)
     resume: Resume | None = Field(default=None, description="Go on from a checkpoint.")
+    retry: Retry = Field(default_factory=Retry)
     tracking: Tracking = Field(default_factory=Tracking)
     gather: Gather = Field(default_factory=Gather)
     export: Export = Field(default_factory=Export)

@@ -145,20 +145,25 @@ class Place:
 
     def steps(self, run: str) -> dict[str, dict[str, Any]]:
         """The training log's lines by step, as ``3/4``; without what depends on the clock."""
-        path = self.on(2, run) / "train" / "logging.jsonl"
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        told = ("loss", "grad_norm", "learning_rate")
-        return {row["iteration"]: {key: row[key] for key in told} for row in rows if "loss" in row}
+        return steps_of(self.on(2, run))
 
 
-def make_place(folder: Path) -> Place:
-    """Two local CPU nodes, with both models and the rows where they see them."""
+def steps_of(run: Path) -> dict[str, dict[str, Any]]:
+    """The steps that the node of the last rank logged, as it logged each last."""
+    path = run / "train" / "logging.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    told = ("loss", "grad_norm", "learning_rate")
+    return {row["iteration"]: {key: row[key] for key in told} for row in rows if "loss" in row}
+
+
+def make_place(folder: Path, *, spare: bool = False) -> Place:
+    """Two local CPU nodes, with both models and the rows where they see them; and a spare."""
     shared = folder / "shared"
     shared.mkdir()
     make_model(shared / "dense")
     make_model(shared / "moe", experts=True)
     make_rows(shared / "rows.jsonl", ROWS)
-    fleet = {
+    fleet: dict[str, Any] = {
         "plugin": "pyswiftops.fleet.fleet",
         "runtime": "local",
         "device": "cpu",
@@ -166,5 +171,7 @@ def make_place(folder: Path) -> Place:
         "shared_paths": [str(shared)],
         "nodes": [{"name": "node-1"}, {"name": "node-2"}],
     }
+    if spare:
+        fleet["nodes"].append({"name": "node-3", "spare": True})
     made = Fleet.from_document(fleet, folder / "fleet.yml")
     return Place(folder, made, Client(folder / "runs"))

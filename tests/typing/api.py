@@ -69,6 +69,7 @@ def look(client: Client) -> None:
 def change(client: Client, fleet: Fleet) -> None:
     """What changes a run."""
     assert_type(client.resume("one", on_event=show), RunResult)
+    client.resume("one", replace={"node-2": "node-5"}, fleet=fleet)
     assert_type(client.stop("one"), list[JobStatus])
     client.remove("one", nodes=False)
     assert_type(client.execute(fleet, ["nvidia-smi"]), list[CommandResult])

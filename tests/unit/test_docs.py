@@ -64,6 +64,7 @@ RUN_TABLES = {
     "run.parallel": run.Parallel,
     "run.output": run.Output,
     "run.resume": run.Resume,
+    "run.retry": run.Retry,
     "run.tracking": run.Tracking,
     "run.gather": run.Gather,
     "run.export": run.Export,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ LAYERS = (
     ("paths", "content", "explain", "tokens", "redact"),
     ("matrix", "hardware"),
     ("forecast", "installed", "wheelhouse", "flag_walk"),
-    ("stages", "planner", "data", "checkpoint", "settings", "installing"),
+    ("stages", "planner", "data", "checkpoints", "settings", "installing"),
     ("filters", "translate", "solver"),
     ("guard", "private", "leftovers"),
     ("process",),
@@ -21,8 +22,8 @@ LAYERS = (
     ("notify",),
     ("results", "recorded", "local_jobs"),
     ("release_line",),
-    ("pipeline", "nodes", "provision"),
-    ("joblogs", "passport", "checkpoints"),
+    ("continuing", "pipeline", "nodes", "provision"),
+    ("joblogs", "passport", "checkpoints.adopted", "checkpoints.shelf"),
     ("client", "doctor"),
     ("demo", "rehearsal"),
     ("cli",),
@@ -31,12 +32,18 @@ APART = ("cpu_backend",)  # stands alone: runs inside training processes
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 
+def layer_of(parts: Sequence[str]) -> str:
+    """The layer of a module below pyswiftops: of its package, unless it has one of its own."""
+    own = ".".join(parts[:2])
+    return own if own in RANK else parts[0]
+
+
 @cache
 def modules(checkout: Path) -> list[tuple[str, Path, ast.Module]]:
     found = []
     package = checkout / "pyswiftops"
     for path in sorted(package.rglob("*.py")):
-        layer = path.relative_to(package).parts[0].removesuffix(".py")
+        layer = layer_of(path.relative_to(package).with_suffix("").parts)
         if layer != "__init__":
             found.append((layer, path, ast.parse(path.read_text(encoding="utf-8"))))
     return found
@@ -48,10 +55,10 @@ def imported(tree: ast.Module) -> set[str]:
     for item in ast.walk(tree):
         if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("pyswiftops"):
             inside = (item.module or "").split(".")[1:]
-            names |= {inside[0]} if inside else {alias.name for alias in item.names}
+            names |= {layer_of([*inside, alias.name]) for alias in item.names}
         elif isinstance(item, ast.Import):
             parts = [alias.name.split(".") for alias in item.names]
-            names |= {part[1] for part in parts if part[0] == "pyswiftops" and len(part) > 1}
+            names |= {layer_of(part[1:]) for part in parts if part[0] == "pyswiftops" and part[1:]}
     return names - {"__version__"}
 
 

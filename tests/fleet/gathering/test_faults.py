@@ -87,12 +87,7 @@ def test_two_gathers_at_once(lab: Lab) -> None:
 @pytest.fixture
 def small_disk(lab: Lab) -> Any:
     """A file system of 40 MB at the target's folder, in the first node's eyes too."""
-    image = lab.data / "disk.img"
-    subprocess.run(["truncate", "-s", "40M", image], check=True)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    inside = ["docker", "exec", "--privileged", lab.container("node-1")]
-    subprocess.run([*inside, "mkdir", "-p", "/data/target"], check=True)
-    # a container sees no mount of the host that was made later; a tmpfs in it needs no device
+    (lab.data / "target").mkdir()
     pid = run("docker", "inspect", "-f", "{{.State.Pid}}", lab.container("node-1"))
     enter = ["nsenter", "-t", pid, "-m", "--"]
     mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", "/data/target"]
@@ -139,7 +134,7 @@ def test_a_disk_that_fills_up_in_the_middle(lab: Lab, small_disk: list[str]) -> 
 
 
 def test_a_file_that_the_login_user_may_not_read(lab: Lab) -> None:
-    lab.nodes.inside("node-2", "sh", "-c", "id ops || useradd -m ops; chmod 700 /home/ops")
+    lab.nodes.inside("node-2", "sh", "-c", "id ops || useradd -m -p '*' ops; chmod 700 /home/ops")
     lab.nodes.inside("node-2", "sh", "-c", "su ops -c 'mkdir -p ~/.ssh'; ")
     lab.nodes.inside(
         "node-2",

@@ -1,0 +1,106 @@
+"""Where a training that did not end goes on: pure, on what its nodes tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pyswiftops.checkpoints.ledger import ARGS, INDEX, TRACKER, Checkpoint, Ledger
+from pyswiftops.checkpoints.verdicts import MEGATRON, first_few
+
+ALIVE = frozenset({"starting", "running"})
+SUCCEEDED, ABSENT = "succeeded", "absent"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint that training could go on from.
+
+    Attributes:
+        iteration: The step that it was saved after.
+        holder: The node whose index, tracker and arguments count; "" where none has them.
+        lacking: Why it cannot be gone on from; empty where it can.
+    """
+
+    iteration: int
+    holder: str
+    lacking: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As run files name it."""
+        return f"checkpoint-{self.iteration}"
+
+
+class How(StrEnum):
+    """How training is started again."""
+
+    JOIN = "join"
+    BEGIN = "begin"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with a training that was begun before.
+
+    Attributes:
+        how: The answer.
+        detail: The same as a sentence, with later checkpoints that are not whole.
+        checkpoint: What it goes on from.
+    """
+
+    how: How
+    detail: str
+    checkpoint: Candidate | None = None
+
+
+def decide(jobs: Mapping[str, str], found: Iterable[Candidate], total: int) -> Decision:
+    """Join what runs, go on from the last whole checkpoint, or begin.
+
+    Args:
+        jobs: Node -> how its training job stands, for the nodes that answer.
+        found: Checkpoints of this run, in any order.
+        total: How many nodes the run has.
+    """
+    states = set(jobs.values())
+    if len(jobs) == total and states and states <= ALIVE | {SUCCEEDED}:
+        return Decision(How.JOIN, "training goes on where it is")
+    if states <= {ABSENT} and not found:
+        return Decision(How.BEGIN, "training had not begun")
+    newest = sorted(found, key=lambda item: (item.iteration, not item.lacking), reverse=True)
+    whole = next((item for item in newest if not item.lacking), None)
+    passed = [
+        f"{item.name} cannot be gone on from: {first_few(item.lacking)}"
+        for item in newest
+        if item.lacking and (whole is None or item.iteration > whole.iteration)
+    ]
+    notes = "".join(f"; {note}" for note in dict.fromkeys(passed))
+    if whole is None:
+        return Decision(How.BEGIN, f"training begins again, as no checkpoint is whole{notes}")
+    return Decision(How.CONTINUE, f"training goes on from {whole.name}{notes}", whole)
+
+
+def candidates(ledger: Ledger) -> list[Candidate]:
+    """The checkpoints that training of Megatron could go on from.
+
+    Args:
+        ledger: Of the folders that training wrote to, and of what it went on from before.
+    """
+    return [
+        Candidate(item.iteration, *_holder(item))
+        for item in ledger.checkpoints
+        if item.kind in MEGATRON and not item.merged and item.iteration is not None
+    ]
+
+
+def _holder(checkpoint: Checkpoint) -> tuple[str, tuple[str, ...]]:
+    """The node whose small files count, and why training cannot go on from the checkpoint."""
+    verdict = checkpoint.resume
+    for held in checkpoint.holdings:
+        index = any(name.rpartition("/")[2] == INDEX for name in held.files)
+        if index and {TRACKER, ARGS} <= set(held.files):
+            return held.node, () if verdict.possible else verdict.reasons
+    apart = () if not verdict.possible else (f"no node has {INDEX}, {TRACKER} and {ARGS} together",)
+    return "", apart or verdict.reasons
