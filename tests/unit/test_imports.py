@@ -23,7 +23,7 @@ LAYERS = (
     ("results", "recorded", "local_jobs"),
     ("release_line",),
     ("continuing", "pipeline", "nodes", "provision"),
-    ("joblogs", "passport", "checkpoints.adopted", "checkpoints.shelf"),
+    ("joblogs", "passport", "checkpoints.adopted", "checkpoints.moving", "checkpoints.shelf"),
     ("client", "doctor"),
     ("demo", "rehearsal"),
     ("cli",),
