@@ -37,6 +37,11 @@ class Source:
     roots: Roots
     run: bool
 
+    def prunable(self, node: str) -> list[str]:
+        """Folders of a node that checkpoints may be removed from."""
+        roots = self.roots.get(node, {})
+        return [folder for folder, of in roots.items() if of in (TRAIN, ADOPTED)]
+
 
 @dataclass(frozen=True)
 class PrunePlan:
@@ -203,7 +208,7 @@ class Checkpoints:
             for held in item.holdings:
                 folders[held.node][held.path] = held.fingerprint
         wanted = {
-            node: {"roots": list(plan.source.roots.get(node, ())), "checkpoints": here}
+            node: {"roots": plan.source.prunable(node), "checkpoints": here}
             for node, here in folders.items()
         }
         result = nodes.play("checkpoints.prune", {}, {"swiftops_prune_file": wanted})

@@ -12,7 +12,8 @@ exports                 any folder with ``config.json`` and weights, or ``adapte
 ======================  =====================================================================
 
 They may lie below ``v0-20250101-000000/``. Links to folders are never followed:
-``last-checkpoint`` is one. What cannot be read is told, never raised. Standard library only,
+``last-checkpoint`` is one. Folders whose names begin with a dot are left out: copies and removals
+under way have such names. What cannot be read is told, never raised. Standard library only,
 Python 3.9 and later.
 """
 
@@ -172,7 +173,7 @@ def _file_names(folder: Path) -> list[str]:
 
 
 def _folders(folder: Path, problems: list[str]) -> list[str]:
-    """Return names of folders that are no links, in order of name; told are those not in UTF-8."""
+    """Return names of visible folders that are no links, in order; told are those not UTF-8."""
     names: list[str] = []
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -180,7 +181,7 @@ def _folders(folder: Path, problems: list[str]) -> list[str]:
         problems.append(f"cannot list {_shown(folder)}: {error.strerror}")
         return []
     for entry in entries:
-        if not entry.is_dir(follow_symlinks=False) or entry.name.startswith(REMOVING_PREFIX):
+        if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
             continue
         if _is_utf8(entry.name):
             names.append(entry.name)
@@ -312,7 +313,7 @@ def _file_paths(place: Place, problems: list[str]) -> Iterator[Path]:
 def _is_other(folder: Path) -> bool:
     patterns = (_NUMBERED, _VERSION)
     named = any(pattern.fullmatch(folder.name) for pattern in patterns)
-    return named or _is_iteration(folder) or folder.name.startswith(REMOVING_PREFIX)
+    return named or _is_iteration(folder) or folder.name.startswith(".")
 
 
 def _iterations(place: Place) -> list[Path]:

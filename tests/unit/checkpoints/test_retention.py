@@ -161,6 +161,13 @@ def test_a_silent_node_forbids_any_decision() -> None:
         decide(half, Keep(), NOTHING)
 
 
+def test_the_newest_of_a_living_training_says_so() -> None:
+    living = InUse(training="job train on node-1 is running")
+    choices = decide(ledger(*saves(10, 20)), Keep(), living)
+    assert goes(choices) == ["checkpoint-10"]
+    assert "job train on node-1 is running" in why(choices, "checkpoint-20")
+
+
 # Never, whatever is asked for.
 
 KINDS = ("mcore", "mcore_lora", "")
@@ -184,8 +191,10 @@ NAMES = st.builds(
     st.integers(1, 40),
     st.sampled_from(["", "", "", "-merged"]),
 )
-OTHERS = st.sampled_from(["notes/release", "best-model", "."]).map(
-    lambda name: {**record("checkpoint-1"), "name": name, "iteration": None}
+OTHERS = st.builds(
+    lambda name, iteration: {**record("checkpoint-1"), "name": name, "iteration": iteration},
+    st.sampled_from(["notes/release", "best-model", "."]),
+    st.sampled_from([None, 1]),
 )
 RECORDS = st.lists(
     st.one_of(st.builds(lambda name, changes: record(name, **changes), NAMES, CHANGES), OTHERS),
