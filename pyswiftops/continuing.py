@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyswiftops import provision
-from pyswiftops.checkpoints.ledger import make_ledger
+from pyswiftops.checkpoints.merging import make_ledger
 from pyswiftops.checkpoints.resuming import Candidate, Decision, How, candidates, decide
 from pyswiftops.checkpoints.retrying import Again, assign
 from pyswiftops.errors import ProvisionError, StageFailedError

@@ -41,7 +41,7 @@ def seconds(value: object) -> float | None:
     text = value.strip()
     found = _DURATION.fullmatch(text) or _CLOCK.fullmatch(text)
     if found is None:
-        return _number(text)
+        return number(text)
     return sum(float(found[unit] or 0) * scale for unit, scale in _UNITS.items())
 
 
@@ -61,9 +61,9 @@ def parse_line(line: str) -> Record | None:
     return {
         "step": int(step),
         "total": int(total),
-        "loss": _number(found.get("loss", found.get("lm loss"))),
-        "grad_norm": _number(found.get("grad_norm")),
-        "lr": _number(found.get("learning_rate")),
+        "loss": number(found.get("loss", found.get("lm loss"))),
+        "grad_norm": number(found.get("grad_norm")),
+        "lr": number(found.get("learning_rate")),
         "elapsed": seconds(found.get("elapsed_time")),
         "remaining": seconds(found.get("remaining_time")),
         "seconds_per_step": seconds(speed),
@@ -143,7 +143,8 @@ def curve(path: str, most: int = 400) -> list[list[float | None]]:
     return [ordered[round(number * stride)] for number in range(most)]
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """Return a finite number, also one that is written as text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

@@ -55,6 +55,7 @@ checkpoints:
     files:
       description: Name to C(size), C(mtime_ns) and C(identity) (inode and time of change).
       type: dict
+    fingerprint: {description: 'Of names, sizes and times of its own files.', type: str}
     newest_mtime_ns: {description: When its newest file was written., type: int}
     age: {description: Seconds since then by the node's clock., type: float}
     half: {description: Names of half written files., type: list}
@@ -78,6 +79,14 @@ now:
   description: Seconds since the epoch by the node's clock.
   returned: always
   type: float
+trainings:
+  description:
+    - Of each folder of checkpoints C(root), C(name), and how good they are by its log, as
+      C(metric), C(greater) (more is better), C(values) (by iteration) and C(told) (the best, by
+      upstream).
+  returned: always
+  type: list
+  elements: dict
 missing:
   description: Given folders that are not here.
   returned: always

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pyswiftops.checkpoints.ledger import ARGS, INDEX, TRACKER, Checkpoint, Ledger
+from pyswiftops.checkpoints.ledger import Checkpoint, Ledger
+from pyswiftops.checkpoints.merging import ARGS, INDEX, TRACKER
 from pyswiftops.checkpoints.verdicts import MEGATRON, first_few
 
 ALIVE = frozenset({"starting", "running"})

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyswiftops.checkpoints import adopted, moving
+from pyswiftops.checkpoints import adopted, moving, usage
 from pyswiftops.checkpoints.adopted import Adopted
-from pyswiftops.checkpoints.ledger import Ledger, make_ledger
+from pyswiftops.checkpoints.ledger import ADOPTED, TRAIN, Checkpoint, Ledger
+from pyswiftops.checkpoints.merging import make_ledger
 from pyswiftops.checkpoints.moving import Gathered
+from pyswiftops.checkpoints.retention import Choice, Keep, decide
 from pyswiftops.errors import BadInputError, Finding, StageFailedError
 from pyswiftops.nodes import Nodes
 from pyswiftops.paths import NodePaths, RunFolder, check_run_id
@@ -18,7 +20,6 @@ from pyswiftops.planner.gathering import Options
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.store import RunStore
 
-ADOPTED = "adopted"
 Roots = Mapping[str, Mapping[str, str]]
 
 
@@ -37,6 +38,59 @@ class Source:
     fleet: Fleet
     roots: Roots
     run: bool
+
+    def prunable(self, node: str) -> list[str]:
+        """Folders of a node that checkpoints may be removed from."""
+        roots = self.roots.get(node, {})
+        return [folder for folder, of in roots.items() if of in (TRAIN, ADOPTED)]
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """What would be removed, and why the rest stays.
+
+    Attributes:
+        source: Where the checkpoints lie.
+        ledger: All that there are.
+        choices: What becomes of each.
+    """
+
+    source: Source
+    ledger: Ledger
+    choices: tuple[Choice, ...]
+
+    @property
+    def goes(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints that would be removed."""
+        return tuple(choice.checkpoint for choice in self.choices if not choice.keep)
+
+    @property
+    def bytes(self) -> int:
+        """What would be freed; files on a shared disk count once."""
+        return sum(item.bytes_on_disks for item in self.goes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        choices = [choice.to_dict() for choice in self.choices]
+        return {"name": self.source.name, "bytes": self.bytes, "choices": choices}
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed, and what is left.
+
+    Attributes:
+        removed: Node -> folders that were removed there.
+        ledger: What a scan afterwards found.
+    """
+
+    removed: Mapping[str, tuple[str, ...]]
+    ledger: Ledger
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        removed = {node: list(folders) for node, folders in self.removed.items()}
+        return {"removed": removed, "left": self.ledger.to_dict()}
 
 
 class Checkpoints:
@@ -160,6 +214,57 @@ class Checkpoints:
         done = {key: answer.get(key, 0) for key in ("bytes", "moved", "seconds")}
         return Gathered(chosen.name, found.target, lines, **done)
 
+    def prune_plan(self, name: str, keep: Keep) -> PrunePlan:
+        """Say which checkpoints would be removed; changes nothing.
+
+        Args:
+            name: A run's id, or a name from :meth:`adopt`.
+            keep: What is kept of each training.
+
+        Raises:
+            RunNotFoundError: there is neither.
+            BadInputError: a node does not answer, or the best checkpoint is not known.
+            StageFailedError: a node does not tell of its jobs.
+        """
+        source = self.source(name)
+        ledger, _ = self.look(source)
+        if source.run and not ledger.silent:
+            nodes = Nodes(source.fleet, self._on_output)
+            at_work = usage.of_run(self.runs, name, nodes, ledger)
+        else:
+            at_work = usage.of_adopted(self.runs, ledger)
+        return PrunePlan(source, ledger, decide(ledger, keep, at_work))
+
+    def prune(self, plan: PrunePlan) -> Pruned:
+        """Remove what a plan says, on all nodes.
+
+        Every node looks first whether each folder is still what the plan saw, and is used by
+        nobody; if one is not, nothing is removed on any node.
+
+        Args:
+            plan: From :meth:`prune_plan`.
+
+        Raises:
+            StageFailedError: something stands against it, or a folder could not be removed.
+        """
+        nodes = Nodes(plan.source.fleet, self._on_output)
+        folders: dict[str, dict[str, str]] = {node: {} for node in nodes.names}
+        for item in plan.goes:
+            for held in item.holdings:
+                folders[held.node][held.path] = held.fingerprint
+        wanted = {
+            node: {"roots": plan.source.prunable(node), "checkpoints": here}
+            for node, here in folders.items()
+        }
+        result = nodes.play("checkpoints.prune", {}, {"swiftops_prune_file": wanted})
+        if not result.ok:
+            failure = result.failures[-1]
+            message = str(failure.data.get("msg", failure.data))
+            raise StageFailedError("prune", failure.node, message)
+        answers = result.data("checkpoint_prune")
+        removed = {node: tuple(answer["removed"]) for node, answer in answers.items()}
+        return Pruned(removed, self.look(plan.source)[0])
+
     def look(self, source: Source) -> tuple[Ledger, dict[str, list[str]]]:
         """The ledger, and node -> folders that are not there."""
         told, silent = self._ask(source)
@@ -190,6 +295,6 @@ def _roots_of_run(fleet: Fleet, run_id: str) -> Roots:
     roots = {}
     for node in fleet.members:
         paths = NodePaths(fleet.node_root(node), run_id)
-        folders = ("train", "gathered", "mcore", "export")
+        folders = (TRAIN, "gathered", "mcore", "export")
         roots[node.name] = {getattr(paths, folder): folder for folder in folders}
     return roots

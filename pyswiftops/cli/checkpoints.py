@@ -13,9 +13,11 @@ from rich.table import Table
 
 from pyswiftops.checkpoints import adopted
 from pyswiftops.checkpoints.ledger import Checkpoint, Ledger
+from pyswiftops.checkpoints.retention import Keep
+from pyswiftops.checkpoints.shelf import PrunePlan
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
-from pyswiftops.errors import EXIT_FAILED
+from pyswiftops.errors import EXIT_FAILED, BadInputError, Finding
 from pyswiftops.planner.gathering import Options
 from pyswiftops.specs.fleet import Fleet
 
@@ -145,6 +147,61 @@ def gather(
             f"gathered {done.name}: {size_text(done.moved)} of {size_text(done.bytes)} were sent "
             f"in {done.seconds:.1f} s"
         )
+
+
+@app.command()
+def prune(
+    name: Name,
+    runs: opt.Runs = opt.RUNS,
+    *,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", help="Keep the newest complete ones, so many.")
+    ] = None,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best", help="Keep the best one, by the training's log.")
+    ] = False,
+    keep_every: Annotated[
+        int | None, typer.Option("--keep-every", help="Keep iterations that it divides.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove; else only say what.")] = False,
+    as_json: opt.AsJson = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Remove old checkpoints of a training on all nodes; without --yes only say which, and why."""
+    if keep_last is None and keep_every is None and not keep_best:
+        raise BadInputError(
+            Finding("what is to be kept", "nothing", "ckpt prune", "for instance --keep-last 2")
+        )
+    keep = Keep(1 if keep_last is None else keep_last, best=keep_best, every=keep_every)
+    checkpoints = opt.client(runs, verbose=verbose).checkpoints
+    plan = checkpoints.prune_plan(name, keep)
+    done = checkpoints.prune(plan) if yes and plan.goes else None
+    if as_json:
+        opt.emit({"plan": plan.to_dict(), "done": None if done is None else done.to_dict()})
+        return
+    show.out.print(prune_table(plan))
+    size = size_text(plan.bytes)
+    if done is not None:
+        typer.echo(f"removed {len(plan.goes)} checkpoints, {size}; left:")
+        print_ledger(done.ledger)
+    elif plan.goes:
+        typer.echo(f"nothing was removed; --yes removes {len(plan.goes)} checkpoints, {size}")
+    else:
+        typer.echo("nothing to remove")
+
+
+def prune_table(plan: PrunePlan) -> Table:
+    """What becomes of each checkpoint and why, and what it takes on each node."""
+    nodes = plan.ledger.nodes
+    table = show.folding(
+        "checkpoint", "", "why", *short_names(nodes), title=escape(plan.source.name)
+    )
+    for choice in plan.choices:
+        held = [choice.checkpoint.holding(node) for node in nodes]
+        sizes = ["-" if item is None else size_text(item.own_bytes) for item in held]
+        fate = "stays" if choice.keep else "goes"
+        table.add_row(*map(escape, (choice.checkpoint.title, fate, choice.reason, *sizes)))
+    return table
 
 
 def print_ledger(ledger: Ledger) -> None:

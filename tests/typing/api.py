@@ -33,6 +33,9 @@ from pyswiftops import (
     StageState,
     SwiftOpsError,
 )
+from pyswiftops.checkpoints.ledger import Checkpoint, Ledger
+from pyswiftops.checkpoints.retention import Keep
+from pyswiftops.checkpoints.shelf import Checkpoints, Pruned, Source
 
 
 def show(event: Event) -> None:
@@ -64,6 +67,22 @@ def look(client: Client) -> None:
     assert_type(list(client.logs("one", tail=None, since=1.5)), list[LogLine])
     for event in client.events("one", follow=True):
         assert_type(event, Event)
+
+
+def look_at_checkpoints(client: Client, fleet: Fleet) -> None:
+    """What the nodes hold, and what may go."""
+    assert_type(client.checkpoints, Checkpoints)
+    assert_type(client.checkpoints.names(), list[str])
+    assert_type(client.checkpoints.ls("one"), Ledger)
+    assert_type(client.checkpoints.adopt("old", fleet, ["node-1:/data"]), Ledger)
+    for item in client.checkpoints.ls("one").checkpoints:
+        assert_type(item, Checkpoint)
+        assert_type((item.complete, item.resume.possible), tuple[bool, bool])
+    plan = client.checkpoints.prune_plan("one", Keep(last=2, best=True, every=1000))
+    assert_type(plan.goes, tuple[Checkpoint, ...])
+    assert_type(client.checkpoints.prune(plan), Pruned)
+    assert_type(client.checkpoints.source("one"), Source)
+    assert_type(client.checkpoints.look(client.checkpoints.source("one"))[0], Ledger)
 
 
 def change(client: Client, fleet: Fleet) -> None:

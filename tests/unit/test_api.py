@@ -6,8 +6,11 @@ import ast
 import inspect
 from pathlib import Path
 
+import pytest
+
 import pyswiftops
 from pyswiftops import Client
+from pyswiftops.checkpoints.shelf import Checkpoints
 
 
 def names_in(path: Path) -> tuple[set[str], set[str]]:
@@ -31,11 +34,12 @@ def test_every_public_name_is_there_and_type_checked(checkout: Path) -> None:
         assert getattr(pyswiftops, name).__doc__
 
 
-def test_every_method_of_the_client_is_type_checked(checkout: Path) -> None:
+@pytest.mark.parametrize("part", [Client, Checkpoints])
+def test_every_method_of_the_client_is_type_checked(checkout: Path, part: type) -> None:
     _, used = names_in(checkout / "tests" / "typing" / "api.py")
     methods = {
         name
-        for name, item in inspect.getmembers(Client, inspect.isfunction)
+        for name, item in inspect.getmembers(part, inspect.isfunction)
         if not name.startswith("_")
     }
     assert methods <= used

@@ -12,12 +12,14 @@ exports                 any folder with ``config.json`` and weights, or ``adapte
 ======================  =====================================================================
 
 They may lie below ``v0-20250101-000000/``. Links to folders are never followed:
-``last-checkpoint`` is one. What cannot be read is told, never raised. Standard library only,
+``last-checkpoint`` is one. Folders whose names begin with a dot are left out: copies and removals
+under way have such names. What cannot be read is told, never raised. Standard library only,
 Python 3.9 and later.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -26,8 +28,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.pyswiftops.fleet.plugins.module_utils import torch_dist
-from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import contents
+from ansible_collections.pyswiftops.fleet.plugins.module_utils import manifest, torch_dist
+from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import best, contents
 
 SETTLE_SECONDS = 30.0
 """A file that changed within so many seconds may still be written."""
@@ -72,8 +74,7 @@ class Place(NamedTuple):
             return "/".join(parts[versions[-1] :])
         if len(parts) > below:
             return "/".join(parts[below:])
-        numbered = _NUMBERED.fullmatch(self.path.name) or _ITERATION.fullmatch(self.path.name)
-        return self.path.name if numbered else "."
+        return self.path.name if is_numbered(self.path.name) else "."
 
 
 def scan(
@@ -87,11 +88,13 @@ def scan(
         now_ns: The time, nanoseconds since 1970.
 
     Returns:
-        ``checkpoints`` (see ``describe``), ``missing`` (given folders that are not there) and
-        ``problems`` (sentences on what could not be read).
+        ``checkpoints`` (see ``describe``), ``trainings`` (what ``best.of_training`` says of each
+        folder of checkpoints, with its ``name``, as ``training_of`` has it), ``missing`` (given
+        folders that are not there) and ``problems`` (sentences on what could not be read).
     """
     now = time.time_ns() if now_ns is None else now_ns
     found: list[Record] = []
+    trainings: dict[Path, Record] = {}
     missing: list[str] = []
     problems: list[str] = []
     for given in folders:
@@ -99,8 +102,28 @@ def scan(
         if not root.is_dir():
             missing.append(str(root))
             continue
-        found += [describe(place, settle, now) for place in places(root, problems)]
-    return {"checkpoints": found, "missing": missing, "problems": problems}
+        for place in places(root, problems):
+            found.append(describe(place, settle, now))
+            folder = place.path.parent
+            if is_numbered(place.path.name) and folder not in trainings:
+                told = best.of_training(folder)
+                trainings[folder] = {"root": str(root), "name": training_of(place.name), **told}
+    return {
+        "checkpoints": found,
+        "trainings": list(trainings.values()),
+        "missing": missing,
+        "problems": problems,
+    }
+
+
+def training_of(name: str) -> str:
+    """Return the part of a checkpoint's name that all checkpoints of its training share."""
+    return name.rpartition("/")[0]
+
+
+def is_numbered(name: str) -> bool:
+    """Tell whether a folder's name is one that a training gives to what it saves."""
+    return bool(_NUMBERED.fullmatch(name) or _ITERATION.fullmatch(name))
 
 
 def places(root: Path, problems: list[str]) -> Iterator[Place]:
@@ -150,7 +173,7 @@ def _file_names(folder: Path) -> list[str]:
 
 
 def _folders(folder: Path, problems: list[str]) -> list[str]:
-    """Return names of folders that are no links, in order of name; told are those not in UTF-8."""
+    """Return names of visible folders that are no links, in order; told are those not UTF-8."""
     names: list[str] = []
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -158,7 +181,7 @@ def _folders(folder: Path, problems: list[str]) -> list[str]:
         problems.append(f"cannot list {_shown(folder)}: {error.strerror}")
         return []
     for entry in entries:
-        if not entry.is_dir(follow_symlinks=False) or entry.name.startswith(REMOVING_PREFIX):
+        if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
             continue
         if _is_utf8(entry.name):
             names.append(entry.name)
@@ -195,7 +218,8 @@ def describe(place: Place, settle: float, now_ns: int) -> Record:
         (None where unknown), ``iterations`` (of all its shards, and of its name; of a whole
         checkpoint there is one), ``tracker`` (its text, None without), ``files`` (name from
         ``base`` on to ``size`` in bytes, ``mtime_ns``, and ``identity``: inode and time of
-        change, the same for a file that two nodes see through a shared disk),
+        change, the same for a file that two nodes see through a shared disk), ``fingerprint``
+        (of names, sizes and times of the files below ``path``),
         ``newest_mtime_ns``, ``age`` (seconds by the node's clock, None without files), ``half``
         (names of half written files), ``writing`` (a file is half written or younger than
         ``settle``), ``problems``, and what ``contents.facts`` returns.
@@ -221,6 +245,7 @@ def describe(place: Place, settle: float, now_ns: int) -> Record:
         "iterations": _numbers(place, iterations),
         "tracker": tracker,
         "files": files,
+        "fingerprint": _fingerprint(place, files),
         "newest_mtime_ns": newest,
         "age": age,
         "half": half,
@@ -258,6 +283,17 @@ def _files(place: Place, problems: list[str]) -> tuple[dict[str, Any], list[str]
     return dict(sorted(files.items())), sorted(half)
 
 
+def _fingerprint(place: Place, files: dict[str, Any]) -> str:
+    prefix = "" if place.base == place.path else f"{place.path.name}/"
+    own = [
+        f"{name}\0{entry['size']}\0{entry['mtime_ns']}"
+        for name, entry in files.items()
+        if name.startswith(prefix)
+    ]
+    text = "\n".join(own).encode()
+    return hashlib.blake2b(text, digest_size=manifest.DIGEST_SIZE).hexdigest()
+
+
 def _file_paths(place: Place, problems: list[str]) -> Iterator[Path]:
     def tell(error: OSError) -> None:
         problems.append(f"cannot list {_shown(error.filename)}: {error.strerror}")
@@ -277,7 +313,7 @@ def _file_paths(place: Place, problems: list[str]) -> Iterator[Path]:
 def _is_other(folder: Path) -> bool:
     patterns = (_NUMBERED, _VERSION)
     named = any(pattern.fullmatch(folder.name) for pattern in patterns)
-    return named or _is_iteration(folder) or folder.name.startswith(REMOVING_PREFIX)
+    return named or _is_iteration(folder) or folder.name.startswith(".")
 
 
 def _iterations(place: Place) -> list[Path]:

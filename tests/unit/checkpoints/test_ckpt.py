@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pyswiftops import Client
+from pyswiftops.checkpoints.retention import Keep
 from pyswiftops.cli.checkpoints import short_names, size_text
-from pyswiftops.errors import BadInputError
+from pyswiftops.errors import BadInputError, StageFailedError
 from pyswiftops.specs.fleet import Fleet
 
 from . import trees
@@ -56,6 +57,7 @@ def test_ls_shows_a_run_over_all_nodes(swiftops: Swiftops, trains: list[Path]) -
     ]
 
 
+@pytest.mark.slow
 def test_folders_are_adopted_only_when_they_are_all_there(
     swiftops: Swiftops, fleet: Fleet, tmp_path: Path
 ) -> None:
@@ -131,3 +133,78 @@ def test_sizes_are_told_in_the_largest_unit() -> None:
     counts = (0, 999, 1000, 2_500_000, 6_200_000_000, 3 * 10**12)
     expected = ["0 B", "999 B", "1.0 kB", "2.5 MB", "6.2 GB", "3.0 TB"]
     assert [size_text(count) for count in counts] == expected
+
+
+def tree(*folders: Path) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.rglob("*"))
+
+
+@pytest.mark.slow
+def test_prune_says_what_would_go_and_removes_exactly_that(
+    swiftops: Swiftops, trains: list[Path]
+) -> None:
+    for number in (10, 20, 30):
+        trees.megatron(trains[0] / f"checkpoint-{number}", number, ranks=[0])
+        trees.megatron(trains[1] / f"checkpoint-{number}", number, ranks=[1], rank0=False)
+    trees.transformers(trains[0] / "best-model")
+    trees.transformers(trains[0] / "checkpoint-10-merged")
+    trees.write(trains[0] / "checkpoint-notes" / "a", b"x")
+    (trains[0] / "checkpoint-5").symlink_to("checkpoint-30")
+    settle(*trains)
+    before = tree(*trains)
+    dry = swiftops("ckpt", "prune", "tune", "--keep-last", "2")
+    assert dry.code == 0, dry.err
+    assert "nothing was removed; --yes removes 2 checkpoints" in dry.out
+    assert "not a checkpoint that a training saved" in dry.out
+    assert tree(*trains) == before
+    goes = {"checkpoint-10", "checkpoint-10-merged"}
+    left = [path for path in before if not goes & set(path.parts)]
+    done = swiftops("ckpt", "prune", "tune", "--keep-last", "2", "--yes", "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert told["done"]["removed"]["node-2"] == [str(trains[1] / "checkpoint-10")]
+    titles = [item["title"] for item in told["done"]["left"]["checkpoints"]]
+    assert titles == ["best-model", "checkpoint-20", "checkpoint-30"]
+    assert tree(*trains) == left
+    assert "nothing to remove" in swiftops("ckpt", "prune", "tune", "--keep-last", "2", "-y").out
+
+
+@pytest.mark.slow
+def test_on_a_shared_disk_a_checkpoint_goes_once_and_counts_once(
+    swiftops: Swiftops, trains: list[Path]
+) -> None:
+    for number in (10, 20):
+        trees.megatron(trains[0] / f"checkpoint-{number}", number)
+    trains[1].rmdir()
+    trains[1].symlink_to(trains[0])
+    settle(trains[0])
+    arguments = ("ckpt", "prune", "tune", "--keep-last", "1", "--json")
+    plan = json.loads(swiftops(*arguments).out)["plan"]
+    (gone,) = (item for item in plan["choices"] if not item["keep"])
+    assert plan["bytes"] == gone["nodes"]["node-1"]["bytes"] == gone["nodes"]["node-2"]["bytes"]
+    done = swiftops(*arguments, "--yes")
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in trains[0].iterdir()) == ["checkpoint-20"]
+
+
+@pytest.mark.slow
+def test_if_one_node_refuses_no_node_removes(trains: list[Path], tmp_path: Path) -> None:
+    for number in (10, 20):
+        trees.megatron(trains[0] / f"checkpoint-{number}", number, ranks=[0])
+        trees.megatron(trains[1] / f"checkpoint-{number}", number, ranks=[1], rank0=False)
+    settle(*trains)
+    checkpoints = Client(tmp_path / "runs").checkpoints
+    plan = checkpoints.prune_plan("tune", Keep(last=1))
+    assert [item.name for item in plan.goes] == ["checkpoint-10"]
+    trees.write(trains[1] / "checkpoint-10" / "new", b"x")
+    before = tree(*trains)
+    with pytest.raises(StageFailedError, match="changed since") as failed:
+        checkpoints.prune(plan)
+    assert failed.value.node == "node-2"
+    assert tree(*trains) == before
+
+
+def test_prune_asks_what_to_keep(swiftops: Swiftops, trains: list[Path]) -> None:
+    for arguments in ((), ("--keep-last", "0"), ("--keep-every", "0")):
+        assert swiftops("ckpt", "prune", "tune", *arguments).code == 2
+    assert tree(*trains) == []

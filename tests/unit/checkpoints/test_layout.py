@@ -236,6 +236,13 @@ def test_strange_names_links_and_devices_do_no_harm(tmp_path: Path) -> None:
     assert any("\\xfe" in text for text in found["problems"])
 
 
+def test_copies_and_removals_under_way_are_no_checkpoints(tmp_path: Path) -> None:
+    trees.megatron(tmp_path / "checkpoint-10", 10)
+    for name in (".checkpoint-20.part", ".pull-x", f"{layout.REMOVING_PREFIX}checkpoint-30.1"):
+        trees.megatron(tmp_path / name, 20)
+    assert list(checkpoints(tmp_path)) == ["checkpoint-10"]
+
+
 def test_what_may_not_be_read_is_told() -> None:
     """In a child that is nobody, since the superuser may read everything."""
     with tempfile.TemporaryDirectory() as name:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import layout
 
-from pyswiftops.checkpoints.ledger import Checkpoint, Ledger, make_ledger
+from pyswiftops.checkpoints.ledger import Checkpoint, Ledger
+from pyswiftops.checkpoints.merging import make_ledger
 
 from . import trees
 

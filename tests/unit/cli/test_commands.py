@@ -41,6 +41,8 @@ def test_every_command_and_option_says_what_it_does(name: str) -> None:
         ("logs", "none", "--stage", "no-such-stage"),
         ("rm", "none", "--yes"),
         ("ckpt", "ls", "none"),
+        ("ckpt", "prune", "none", "--keep-last", "1"),
+        ("ckpt", "prune", "none"),
         ("ckpt", "adopt", "old", "node-1:/data", "-i", "none.yml"),
         ("plan", "-i", "none.yml"),
         ("run", "--only", "trian"),
