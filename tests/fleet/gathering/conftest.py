@@ -19,6 +19,7 @@ from .lab import Lab
 @pytest.fixture(scope="session")
 def lab_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     data = tmp_path_factory.mktemp("data")
+    data.chmod(0o755)  # other users on nodes read there too
     volumes = [f"{data}:/data", f"{CHECKOUT}:/checkout:ro"]
     name = f"gather-{os.getpid()}"
     with container_nodes(3, name, "172.30.48.0/24", volumes=volumes) as nodes:

@@ -11,7 +11,7 @@ from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints impor
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from pyswiftops.checkpoints.ledger import make_ledger
+from pyswiftops.checkpoints.merging import make_ledger
 from pyswiftops.checkpoints.resuming import Candidate, How, candidates, decide
 
 from . import trees
