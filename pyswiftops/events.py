@@ -28,6 +28,7 @@ class EventKind(StrEnum):
     CONTINUED = "continued"
     REPLACED = "replaced"
     RETRY = "retry"
+    GATHERED = "gathered"
 
 
 RUN_ENDED = frozenset({EventKind.RUN_FINISHED, EventKind.RUN_FAILED, EventKind.RUN_STOPPED})
@@ -54,6 +55,7 @@ class Event:
             ``continued``: ``checkpoint`` ("" from the beginning), ``iteration``, ``detail``.
             ``replaced``: ``nodes`` (old to new), ``kept`` (the plan before), ``detail``.
             ``retry``: ``attempt``, ``attempts``, ``why``, ``lost`` (nodes), ``detail``.
+            ``gathered``: ``checkpoint``, ``nodes``, ``moved`` (bytes), ``seconds``, ``detail``.
         time: Seconds since the epoch, by the controller's clock.
     """
 

@@ -216,9 +216,9 @@ class GatherFolder:
         return self._below("job")
 
     @property
-    def request(self) -> str:
-        """What it is to bring, JSON."""
-        return self._below("request.json")
+    def requests(self) -> str:
+        """What gathers were to bring, JSON files named by their content."""
+        return self._below("requests")
 
     @property
     def checkpoints(self) -> str:
@@ -293,9 +293,9 @@ class NodePaths:
         return self._below("runs", self.run_id, "gathered")
 
     @property
-    def gather_request(self) -> str:
-        """What the last gather to this node was to bring, JSON."""
-        return self._below("runs", self.run_id, "gather", "request.json")
+    def gather_requests(self) -> str:
+        """What gathers to this node were to bring, JSON files named by their content."""
+        return self._below("runs", self.run_id, "gather")
 
     @property
     def train_log(self) -> str:

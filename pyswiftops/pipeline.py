@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import PurePosixPath
 from typing import Any
 
+from pyswiftops.ahead import Ahead
 from pyswiftops.checkpoints.retrying import Again, Failure, again
 from pyswiftops.continuing import TRAIN, Continuing
 from pyswiftops.errors import RunStoppedError, StageFailedError
@@ -207,7 +208,9 @@ class Pipeline:
         while True:
             start = self._continuing.start(self._plan, begun=begun)
             self._plan = start.plan
-            result = self._play(stage, start.variables)
+            ahead = Ahead(self._plan, self._store.folder, self._emit, self._on_output)
+            with ahead:
+                result = self._play(stage, start.variables, ahead.take)
             if result.ok:
                 return result
             problem = self._failed_with(stage, result)
@@ -248,8 +251,19 @@ class Pipeline:
             raise self._failed_with(stage, result)
         return result
 
-    def _play(self, stage: Stage, variables: Mapping[str, Any]) -> PlaybookResult:
+    def _play(
+        self,
+        stage: Stage,
+        variables: Mapping[str, Any],
+        also: Callable[[ModuleResult], None] = lambda _result: None,
+    ) -> PlaybookResult:
         folder = self._store.folder
+        events = NodeEvents(stage.name, self._emit)
+
+        def take(result: ModuleResult) -> None:
+            events.take(result)
+            also(result)
+
         return run_playbook(
             f"stages.{stage.name}",
             folder.fleet,
@@ -263,7 +277,7 @@ class Pipeline:
             },
             forks=max(5, len(self._plan.fleet.nodes)),
             private=folder.private,
-            on_result=NodeEvents(stage.name, self._emit).take,
+            on_result=take,
             on_output=self._on_output,
             cancelled=self._is_cancelled,
             owner=str(folder.root),

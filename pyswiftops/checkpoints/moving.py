@@ -149,7 +149,7 @@ def carry_out(
         "node": found.target.node,
         "request": dict(found.request),
         "job": folder.job,
-        "file": folder.request,
+        "folder": folder.requests,
     }
     said: set[str] = set()
 

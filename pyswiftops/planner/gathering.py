@@ -98,7 +98,7 @@ def choose(told: Mapping[str, Mapping[str, Any]], name: str, now: float) -> Chos
 
     Args:
         told: node -> what the module ``checkpoint_ledger`` returned there.
-        name: Its name or the last part of it; "" for the newest.
+        name: Its name, the last part of it, or the iteration; "" for the newest.
         now: Seconds since the epoch by the controller's clock, when the nodes had just told.
 
     Raises:
@@ -115,7 +115,11 @@ def choose(told: Mapping[str, Mapping[str, Any]], name: str, now: float) -> Chos
             by_name.setdefault(found, []).append(Held.from_told(node, item, skew))
             if iterations.get(found) is None:
                 iterations[found] = item.get("iteration")
-    fitting = [found for found in by_name if name in {"", found, found.rpartition("/")[2]}]
+    fitting = [
+        found
+        for found in by_name
+        if name in {"", found, found.rpartition("/")[2], str(iterations[found])}
+    ]
     if not fitting or (name and len(fitting) > 1):
         raise BadInputError(
             Finding(

@@ -256,6 +256,11 @@ class Gather(Model):
     rate: float = Field(
         default=0, ge=0, description="Megabytes a second of each node at most; 0: no limit."
     )
+    ahead: int = Field(
+        default=0,
+        ge=0,
+        description="Nodes that get each checkpoint whole while training goes on; 2 outlive any.",
+    )
 
 
 class Export(Model):

@@ -74,7 +74,7 @@ CATALOG: dict[str, Stage] = {
             "gather",
             "brings the checkpoint to the first node and proves it complete",
             after=("train",),
-            jobs=("gather",),
+            jobs=("gather", "gather_ahead"),
         ),
         Stage(
             "export",

@@ -20,6 +20,7 @@ RENDERERS: dict[str, Callable[[Context], list[Command]]] = {
     "roundtrip_infer": serving.roundtrip_infer,
     "train": train.train,
     "gather": checkpointing.gather,
+    "gather_ahead": checkpointing.gather,
     "export": checkpointing.export,
     "eval": serving.evaluate,
     "sample": serving.sample,

@@ -22,7 +22,7 @@ LAYERS = (
     ("notify",),
     ("results", "recorded", "local_jobs"),
     ("release_line",),
-    ("continuing", "pipeline", "nodes", "provision"),
+    ("ahead", "continuing", "pipeline", "nodes", "provision"),
     (
         "joblogs",
         "passport",

@@ -1,4 +1,4 @@
-"""Weights without their optimizer, gathered from two nodes, export to the same bits."""
+"""Gathers of a real training: weights alone export to the same bits; saves while it goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from .tiny import STEPS, Place, make_place
+from pyswiftops.events import EventKind
+
+from .tiny import SAVED, STEPS, Place, make_place
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -56,3 +58,25 @@ def test_weights_alone_export_to_the_same_bits(place: Place, tuner: str) -> None
     assert all(torch.equal(one[name], other[name]) for name in one)
     told = place.client.load(slim).stages["gather"]["result"]["gathered"]
     assert told["left_out"] > told["moved"] > 0
+
+
+def test_a_checkpoint_is_gathered_while_training_goes_on(place: Place) -> None:
+    """Both nodes have the first save whole, before the stage gather is run."""
+    place.share_base("ahead", "base")
+    told = []
+    plan = place.client.plan(place.fleet, place.spec("ahead", gather={"ahead": 2}))
+    place.client.apply(plan, stages=["train"], on_event=told.append)
+    (event,) = [event for event in told if event.kind is EventKind.GATHERED]
+    assert event.data["checkpoint"] == SAVED
+    assert event.data["nodes"] == ["node-1", "node-2"]
+    assert event.data["moved"] > 0
+    ledger = place.client.checkpoints.ls("ahead")
+    (saved,) = [item for item in ledger.checkpoints if item.iteration == SAVED]
+    assert saved.resume.possible
+    shards = {
+        number: {path.name for path in (place.on(number, "ahead") / "train").rglob("*.distcp")}
+        for number in (1, 2)
+    }
+    assert shards[1] >= {"__0_0.distcp", "__1_0.distcp"}
+    tracker = f"checkpoint-{SAVED}/latest_checkpointed_iteration.txt"
+    assert (place.on(2, "ahead") / "train" / tracker).read_text() == str(SAVED)
