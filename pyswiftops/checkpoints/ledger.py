@@ -55,7 +55,8 @@ class Checkpoint:
         kind: mcore, mcore_lora, hf, hf_lora; empty where no node's files tell.
         forms: All of these that lie there.
         merged: Whether LoRA was merged into it.
-        links: Names of links that lead to it, such as ``last-checkpoint``.
+        named_by: What names it: links that lead to it, such as ``last-checkpoint``, and a tracker
+            that several iterations share.
         holdings: What each node holds, in rank order.
         shared: Groups of nodes that see the same files through a shared disk.
         needed: File -> the least bytes it must have.
@@ -86,7 +87,7 @@ class Checkpoint:
     kind: str
     forms: tuple[str, ...]
     merged: bool
-    links: tuple[str, ...]
+    named_by: tuple[str, ...]
     holdings: tuple[Holding, ...]
     shared: tuple[tuple[str, ...], ...]
     needed: Mapping[str, int]

@@ -154,7 +154,7 @@ def merge(key: Key, records: Mapping[str, Record], silent: Sequence[str] = ()) -
         kind=kind,
         forms=tuple(dict.fromkeys(form for item in records.values() for form in item["forms"])),
         merged=any(record["merged"] for record in records.values()),
-        links=tuple(sorted({link for item in records.values() for link in item["links"]})),
+        named_by=tuple(sorted({name for item in records.values() for name in _named_by(item)})),
         holdings=tuple(_holding(node, item, len(good[node])) for node, item in records.items()),
         shared=_shared(records),
         needed=needed,
@@ -294,6 +294,13 @@ def _hf_complete(records: Mapping[str, Record]) -> bool:
         if needed and len(_good(record, wanted, needed)) == len(set(wanted)):
             return True
     return False
+
+
+def _named_by(record: Record) -> list[str]:
+    """Links that lead to a checkpoint, and a tracker outside it that names it."""
+    shared = record["base"] != record["path"] and record["iteration"] is not None
+    tracked = shared and record["tracker"] == str(record["iteration"])
+    return [*record["links"], *([TRACKER] if tracked else [])]
 
 
 def _parallel(records: Mapping[str, Record]) -> dict[str, int]:

@@ -1,8 +1,9 @@
 """Which checkpoints of a training are kept, which may go, and why. Pure.
 
 What never goes, whatever is asked for: one that a process or a job uses, the newest of a training
-that goes on, the newest complete one of each training, one that is being written, one that is in
-conflict, and every folder that is no checkpoint that a training saved.
+that goes on, the newest complete one of each training, one that is being written, one that a link
+or a tracker names, one that is in conflict, and every folder that is no checkpoint that a training
+saved.
 """
 
 from __future__ import annotations
@@ -184,6 +185,8 @@ def _unsettled(save: Sequence[Checkpoint]) -> str:
             return "being written"
         if item.conflicts:
             return f"in conflict: {item.conflicts[0]}"
+        if item.named_by:
+            return f"{item.named_by[0]} names it"
     return ""
 
 

@@ -34,6 +34,7 @@ from pyswiftops import (
     SwiftOpsError,
 )
 from pyswiftops.checkpoints.ledger import Checkpoint, Ledger
+from pyswiftops.checkpoints.moving import Gathered
 from pyswiftops.checkpoints.retention import Keep
 from pyswiftops.checkpoints.shelf import Checkpoints, Pruned, Source
 
@@ -81,6 +82,7 @@ def look_at_checkpoints(client: Client, fleet: Fleet) -> None:
     plan = client.checkpoints.prune_plan("one", Keep(last=2, best=True, every=1000))
     assert_type(plan.goes, tuple[Checkpoint, ...])
     assert_type(client.checkpoints.prune(plan), Pruned)
+    assert_type(client.checkpoints.gather("one", "checkpoint-10", to="node-1"), Gathered)
     assert_type(client.checkpoints.source("one"), Source)
     assert_type(client.checkpoints.look(client.checkpoints.source("one"))[0], Ledger)
 

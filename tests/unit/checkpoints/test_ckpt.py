@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import layout
 
 from pyswiftops import Client
 from pyswiftops.checkpoints.retention import Keep
 from pyswiftops.cli.checkpoints import short_names, size_text
 from pyswiftops.errors import BadInputError, StageFailedError
+from pyswiftops.nodes import Nodes
+from pyswiftops.runner import ModuleResult, PlaybookResult
 from pyswiftops.specs.fleet import Fleet
 
 from . import trees
@@ -208,3 +213,34 @@ def test_prune_asks_what_to_keep(swiftops: Swiftops, trains: list[Path]) -> None
     for arguments in ((), ("--keep-last", "0"), ("--keep-every", "0")):
         assert swiftops("ckpt", "prune", "tune", *arguments).code == 2
     assert tree(*trains) == []
+
+
+def test_a_silent_node_is_told_and_nothing_is_decided_without_it(
+    swiftops: Swiftops, trains: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees.megatron(trains[0] / "checkpoint-10", 10, ranks=[0])
+    trees.megatron(trains[0] / "checkpoint-20", 20, ranks=[0])
+    answer = {**layout.scan([str(trains[0])], now_ns=time.time_ns() + 10**12), "used_by": {}}
+
+    def play(_nodes: Nodes, _playbook: str, *_more: Any) -> PlaybookResult:
+        answered = ModuleResult("checkpoint_ledger", "", "node-1", answer, failed=False)
+        silent = {"msg": "no route to host"}
+        failed = ModuleResult(
+            "checkpoint_ledger", "", "node-2", silent, failed=True, unreachable=True
+        )
+        return PlaybookResult(ok=False, results=[answered, failed])
+
+    monkeypatch.setattr(Nodes, "play", play)
+    done = swiftops("ckpt", "ls", "tune")
+    assert done.code == 1
+    assert "node-2 did not answer: no route to host" in done.out
+    assert "node-2 did not answer, and may hold what is missing" in done.out
+    (told,) = json.loads(swiftops("ckpt", "ls", "tune", "--json").out)
+    assert told["silent"] == {"node-2": "no route to host"}
+    pruned = swiftops("ckpt", "prune", "tune", "--keep-last", "1", "--yes")
+    assert pruned.code == 2
+    assert "no route to host" in pruned.err
+    places = [f"node-{n}:{train}" for n, train in enumerate(trains, 1)]
+    adopted = swiftops("ckpt", "adopt", "old", *places)
+    assert adopted.code == 2
+    assert not Path("runs", ".adopted").exists()

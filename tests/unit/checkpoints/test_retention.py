@@ -161,6 +161,20 @@ def test_a_silent_node_forbids_any_decision() -> None:
         decide(half, Keep(), NOTHING)
 
 
+def test_what_a_link_or_a_shared_tracker_names_stays(tmp_path: Path) -> None:
+    for number in (10, 20, 30):
+        trees.megatron(tmp_path / "old", number)
+        trees.megatron(tmp_path / "new" / f"checkpoint-{number}", number)
+    trees.write(tmp_path / "old" / trees.TRACKER, "10")
+    (tmp_path / "new" / "last-checkpoint").symlink_to("checkpoint-20")
+    told = {"node-1": layout.scan([str(tmp_path)], now_ns=time.time_ns() + 10**12)}
+    found = make_ledger("r", ["node-1"], told, {"node-1": {str(tmp_path): "adopted"}})
+    choices = decide(found, Keep(), NOTHING)
+    assert goes(choices) == ["new/checkpoint-10", "old/iter_0000020"]
+    assert why(choices, "old/iter_0000010") == f"{trees.TRACKER} names it"
+    assert why(choices, "new/checkpoint-20") == "last-checkpoint names it"
+
+
 def test_the_newest_of_a_living_training_says_so() -> None:
     living = InUse(training="job train on node-1 is running")
     choices = decide(ledger(*saves(10, 20)), Keep(), living)
@@ -177,6 +191,7 @@ CHANGES = st.fixed_dictionaries(
         "kind": st.sampled_from(KINDS),
         "writing": st.booleans(),
         "files": st.just({}),
+        "links": st.sampled_from([[], [], ["last-checkpoint"]]),
         "used_by": st.sampled_from([[], ["python3 (pid 1) names it"]]),
         "refused": st.booleans(),
         "iterations": st.sampled_from([[1, 2], [1]]),
@@ -223,6 +238,7 @@ def test_what_must_never_go_stays(
         assert "checkpoint-" in item.name, "a folder that no training saved"
         assert not item.writing, "one that is being written"
         assert not item.conflicts, "one in conflict"
+        assert not item.named_by, "one that a link names"
         assert item not in jobs, "one that a job uses"
         assert not any(held.used_by for held in item.holdings), "one that a process uses"
         training = [one for one in whole.checkpoints if one.training == item.training]
