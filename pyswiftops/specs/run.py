@@ -400,6 +400,12 @@ class RunSpec(Model):
             raise ValueError("rollout with method.task rlhf alone")
         return self
 
+    @model_validator(mode="after")
+    def _saved_before_the_end(self) -> RunSpec:
+        if self.gather.ahead and not self.training.save_every:
+            raise ValueError("training.save_every with gather.ahead: else only the end is saved")
+        return self
+
     @classmethod
     def load(cls, path: str | Path) -> RunSpec:
         """Read a run file; relative paths in it are taken from the file's folder.
