@@ -8,10 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pyswiftops.checkpoints.ledger import ADOPTED
+from pyswiftops.checkpoints.merging import make_ledger
 from pyswiftops.errors import BadInputError, Finding, StageFailedError
 from pyswiftops.nodes import Nodes
 from pyswiftops.paths import GatherFolder
@@ -42,6 +44,7 @@ class Gathered:
         bytes: Of the files that this gather was about.
         moved: Bytes that were sent.
         seconds: How long it took on the target's node; 0 where it was only planned.
+        removed: Node -> folders that were removed there, where that was asked for.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Gathered:
     bytes: int = 0
     moved: int = 0
     seconds: float = 0.0
+    removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -127,10 +131,49 @@ def plan(
     return chosen, plan_gather(chosen.copies, ways, target, options)
 
 
+def for_good(options: Options) -> Options:
+    """Options of a gather whose sources are removed then.
+
+    Raises:
+        BadInputError: only weights would be left.
+    """
+    if options.weights_only:
+        raise BadInputError(
+            Finding(
+                "a whole checkpoint where its sources are removed",
+                "weights only",
+                "--delete-sources",
+                "leave out one of --weights-only and --delete-sources",
+            )
+        )
+    return replace(options, sync=True)
+
+
+def require_stand_in(target: Target, stands: list[Mapping[str, Any]]) -> None:
+    """What the target holds can be resumed and exported by itself.
+
+    Raises:
+        StageFailedError: it cannot; nothing was removed.
+    """
+    told = {target.node: {"checkpoints": stands}}
+    roots = {target.node: {str(item["root"]): ADOPTED for item in stands}}
+    found = make_ledger("gathered", [target.node], told, roots).checkpoints
+    whole = [item for item in found if item.complete and item.resume.possible]
+    if len(found) == 1 and whole and whole[0].export.possible:
+        return
+    reasons = [text for item in found for text in (*item.resume.reasons, *item.export.reasons)]
+    detail = "; ".join(dict.fromkeys(reasons)) or f"{len(found)} checkpoints lie there"
+    raise StageFailedError(
+        "ckpt gather", target.node, f"gathered, and nothing was removed elsewhere: {detail}"
+    )
+
+
 def carry_out(
     fleet: Fleet, name: str, found: GatherPlan, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Have it brought; returns what the program of the gather answered.
+    """Have it brought; returns what the program of the gather answered, and ``stands``.
+
+    ``stands`` is what the target holds then, as the module ``checkpoint_ledger`` tells it.
 
     Args:
         fleet: The machines.
@@ -167,8 +210,8 @@ def carry_out(
             "ckpt gather", failure.node, str(failure.data.get("msg", failure.data))
         )
     info = result.data("checkpoint_info").get(found.target.node, {})
-    answer: dict[str, Any] = info.get("gathered") or {}
-    return answer
+    stands = result.data("checkpoint_ledger").get(found.target.node, {}).get("checkpoints", [])
+    return {**(info.get("gathered") or {}), "stands": stands}
 
 
 def _to_controller(found: GatherPlan, tell: Callable[[str], None]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def main(argv: list[str]) -> int:
     from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import (  # noqa: PLC0415
         errors,
         gather,
+        layout,
         request,
     )
 
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> int:
     except (errors.GatherError, torch_dist_index.TorchDistError, OSError) as problem:
         sys.stderr.write(f"error: {problem}\n")
         return EXIT_FAILED
+    answer["stands"] = layout.scan([answer["dest"]], settle=0)["checkpoints"]
     file.with_suffix(".answer").write_text(json.dumps(answer), encoding="utf-8")
     _say(
         f"gathered {answer['files']} files, {answer['bytes'] / 1e9:.2f} GB of which "

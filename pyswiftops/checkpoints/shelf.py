@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pyswiftops.checkpoints import adopted, moving, usage
 from pyswiftops.checkpoints.adopted import Adopted
-from pyswiftops.checkpoints.ledger import ADOPTED, TRAIN, Checkpoint, Ledger
+from pyswiftops.checkpoints.ledger import ADOPTED, TRAIN, Checkpoint, Holding, Ledger
 from pyswiftops.checkpoints.merging import make_ledger
 from pyswiftops.checkpoints.moving import Gathered
 from pyswiftops.checkpoints.retention import Choice, Keep, decide
@@ -38,6 +38,14 @@ class Source:
     fleet: Fleet
     roots: Roots
     run: bool
+
+    def of_trainings(self) -> Source:
+        """Without conversions, exports and what was gathered apart."""
+        own = {
+            node: {folder: what for folder, what in folders.items() if what in {TRAIN, ADOPTED}}
+            for node, folders in self.roots.items()
+        }
+        return replace(self, roots=own)
 
     def prunable(self, node: str) -> list[str]:
         """Folders of a node that checkpoints may be removed from."""
@@ -180,9 +188,10 @@ class Checkpoints:
         to: str = "",
         options: Options = Options(),  # noqa: B008 frozen
         only_plan: bool = False,
+        delete_sources: bool = False,
         tell: Callable[[str], None] = lambda _line: None,
     ) -> Gathered:
-        """Bring a checkpoint from all nodes to one place, whole; nothing is deleted.
+        """Bring a checkpoint from all nodes to one place, whole.
 
         Args:
             name: A run's id, or a name from :meth:`adopt`.
@@ -190,6 +199,8 @@ class Checkpoints:
             to: A node, ``controller``, or one of them with ``:/FOLDER``; the first node without.
             options: How.
             only_plan: Say what would be brought, and change nothing.
+            delete_sources: Remove it everywhere else then, but only once what is there can be
+                resumed and exported by itself; it is written through to the disk before.
             tell: Called with a sentence of progress, at most about every second.
 
         Raises:
@@ -198,7 +209,9 @@ class Checkpoints:
             StageFailedError: a node did not answer, or it could not be brought; what has arrived
                 is kept for the next attempt.
         """
-        source = self.source(name)
+        source = self.source(name).of_trainings()
+        if delete_sources:
+            options = moving.for_good(options)
         told, silent = self._ask(source)
         if silent:
             node, text = next(iter(silent.items()))
@@ -212,7 +225,16 @@ class Checkpoints:
             return Gathered(chosen.name, found.target, lines, found.total)
         answer = moving.carry_out(source.fleet, name, found, tell)
         done = {key: answer.get(key, 0) for key in ("bytes", "moved", "seconds")}
-        return Gathered(chosen.name, found.target, lines, **done)
+        removed: Mapping[str, tuple[str, ...]] = {}
+        if delete_sources:
+            moving.require_stand_in(found.target, answer["stands"])
+            asked = [node for node in source.roots if node in told]
+            ledger = make_ledger(name, asked, told, source.roots)
+            (item,) = [item for item in ledger.checkpoints if item.name == chosen.name]
+            here = (found.target.node, found.target.path)
+            others = [held for held in item.holdings if (held.node, held.path) != here]
+            removed = self._remove(source, others)
+        return Gathered(chosen.name, found.target, lines, removed=removed, **done)
 
     def prune_plan(self, name: str, keep: Keep) -> PrunePlan:
         """Say which checkpoints would be removed; changes nothing.
@@ -247,13 +269,17 @@ class Checkpoints:
         Raises:
             StageFailedError: something stands against it, or a folder could not be removed.
         """
-        nodes = Nodes(plan.source.fleet, self._on_output)
+        held = [held for item in plan.goes for held in item.holdings]
+        return Pruned(self._remove(plan.source, held), self.look(plan.source)[0])
+
+    def _remove(self, source: Source, held: Iterable[Holding]) -> dict[str, tuple[str, ...]]:
+        """Remove folders if all of them are as they were; node -> what was removed there."""
+        nodes = Nodes(source.fleet, self._on_output)
         folders: dict[str, dict[str, str]] = {node: {} for node in nodes.names}
-        for item in plan.goes:
-            for held in item.holdings:
-                folders[held.node][held.path] = held.fingerprint
+        for item in held:
+            folders[item.node][item.path] = item.fingerprint
         wanted = {
-            node: {"roots": plan.source.prunable(node), "checkpoints": here}
+            node: {"roots": source.prunable(node), "checkpoints": here}
             for node, here in folders.items()
         }
         result = nodes.play("checkpoints.prune", {}, {"swiftops_prune_file": wanted})
@@ -262,8 +288,7 @@ class Checkpoints:
             message = str(failure.data.get("msg", failure.data))
             raise StageFailedError("prune", failure.node, message)
         answers = result.data("checkpoint_prune")
-        removed = {node: tuple(answer["removed"]) for node, answer in answers.items()}
-        return Pruned(removed, self.look(plan.source)[0])
+        return {node: tuple(answer["removed"]) for node, answer in answers.items()}
 
     def look(self, source: Source) -> tuple[Ledger, dict[str, list[str]]]:
         """The ledger, and node -> folders that are not there."""

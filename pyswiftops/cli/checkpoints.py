@@ -116,13 +116,20 @@ def gather(
     any_time: Annotated[
         bool, typer.Option("--any-time", help="Take shards whatever their times.")
     ] = False,
+    delete_sources: Annotated[
+        bool,
+        typer.Option(
+            "--delete-sources",
+            help="Remove it elsewhere, once it can be resumed and exported from there.",
+        ),
+    ] = False,
     only_plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be brought; change nothing.")
     ] = False,
     as_json: opt.AsJson = False,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Bring a checkpoint from all nodes to one place, proven and whole; nothing is deleted."""
+    """Bring a checkpoint from all nodes to one place, proven and whole."""
     done = opt.client(runs, verbose=verbose).checkpoints.gather(
         name,
         checkpoint,
@@ -135,6 +142,7 @@ def gather(
             any_time=any_time,
         ),
         only_plan=only_plan,
+        delete_sources=delete_sources,
         tell=lambda line: None if as_json else show.err.print(line, markup=False),
     )
     if as_json:
@@ -147,6 +155,9 @@ def gather(
             f"gathered {done.name}: {size_text(done.moved)} of {size_text(done.bytes)} were sent "
             f"in {done.seconds:.1f} s"
         )
+    for node, folders in done.removed.items():
+        for folder in folders:
+            typer.echo(f"removed {node}:{folder}")
 
 
 @app.command()
