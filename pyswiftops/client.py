@@ -14,6 +14,7 @@ from typing import Any
 
 from pyswiftops import joblogs, leftovers, notify, passport, release_line
 from pyswiftops.checkpoints.shelf import Checkpoints
+from pyswiftops.continuing import misfits
 from pyswiftops.errors import (
     BadInputError,
     Finding,
@@ -36,8 +37,8 @@ from pyswiftops.results import (
     RunResult,
     RunSummary,
     job_status,
+    unheard,
 )
-from pyswiftops.runner import ModuleResult
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages.catalog import CATALOG, select, stage_of
@@ -98,11 +99,12 @@ class Client:
         inputs = [item.data for item in result.results if item.action == "inputs"]
         told = [found for item in result.results for found in item.data.get("findings", ())]
         findings = [Finding(**found) for found in told]
-        unheard = [failure for failure in result.failures if "findings" not in failure.data]
-        findings += [_unheard(failure) for failure in unheard]
+        silent = [failure for failure in result.failures if "findings" not in failure.data]
+        findings += [unheard(failure) for failure in silent]
         hub_tokens(fleet.hub.tokens, os.environ)  # a file that others can read ends here
         model = next((data["model"] for data in inputs if data.get("model")), None) or {}
         findings += check(plan.spec, nodes, model) if not findings else []
+        findings += misfits(plan, self.on_output) if not (findings or joining) else []
         findings += not_writable(self.runs) if not findings else []
         if findings:
             raise BadInputError(list(dict.fromkeys(findings)))
@@ -160,9 +162,9 @@ class Client:
             )
             try:
                 pipeline.run(chosen)
-            except BaseException:  # a listener's own error, too, must leave no job behind
+            except BaseException as problem:  # a listener's own, too, must leave no job behind
                 leftovers.end(str(store.folder.root))  # of stages that were cancelled
-                self._stop_jobs(plan.run_id, ALL_JOBS)
+                self._end_jobs(plan.run_id, problem)
                 raise
             finally:
                 pipeline.close()
@@ -371,6 +373,14 @@ class Client:
             time.sleep(LOOK_SECONDS)
         return ended + self._stop_jobs(run_id, chosen)  # what it started in between
 
+    def _end_jobs(self, run_id: str, problem: BaseException) -> None:
+        """End what a failed run left; of a node that is lost its own error tells already."""
+        try:
+            self._stop_jobs(run_id, ALL_JOBS)
+        except StageFailedError as silent:
+            if getattr(problem, "node", None) != silent.node:
+                raise
+
     def _stop_jobs(self, run_id: str, jobs: Iterable[str]) -> list[JobStatus]:
         ended = [job_status(item) for item in self._nodes(run_id).stop(run_id, jobs)]
         for stage in {stage_of(job.job) for job in ended}:
@@ -435,8 +445,3 @@ class Client:
         store = self._store(run_id)
         store.load()
         return Nodes(Fleet.load(store.folder.fleet), self.on_output)
-
-
-def _unheard(failure: ModuleResult) -> Finding:
-    message = str(failure.data.get("msg", failure.data)).strip()
-    return Finding("every node to answer", message, failure.node, "see docs/how-to/reach-nodes.md")

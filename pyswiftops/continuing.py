@@ -8,10 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyswiftops import provision
+from pyswiftops.checkpoints.ledger import Ledger
 from pyswiftops.checkpoints.merging import make_ledger
-from pyswiftops.checkpoints.resuming import Candidate, Decision, How, candidates, decide
+from pyswiftops.checkpoints.resuming import (
+    Candidate,
+    Decision,
+    How,
+    candidates,
+    chosen,
+    decide,
+    fits,
+)
 from pyswiftops.checkpoints.retrying import Again, assign
-from pyswiftops.errors import ProvisionError, StageFailedError
+from pyswiftops.errors import Finding, ProvisionError, StageFailedError
 from pyswiftops.events import EventKind
 from pyswiftops.nodes import Nodes
 from pyswiftops.paths import NodePaths
@@ -56,9 +65,28 @@ class Start:
 
 def standing(plan: Plan, on_output: Callable[[str], None] | None = None) -> Standing:
     """Ask all nodes of a plan."""
-    result = Nodes(plan.fleet, on_output).play(
-        "checkpoints.standing", {"swiftops_run_id": plan.run_id}
-    )
+    jobs, ledger = _look(plan.fleet, plan.run_id, on_output)
+    return Standing(jobs, tuple(candidates(ledger)), ledger.silent)
+
+
+def misfits(plan: Plan, on_output: Callable[[str], None] | None = None) -> list[Finding]:
+    """Why a new run could not go on from the checkpoint of the run that its file names.
+
+    Where a path is named, or nodes have no such run, the stage train looks itself.
+    """
+    resume = plan.spec.resume
+    if resume is None or resume.run is None or plan.spec.method.backend == "swift":
+        return []
+    _, ledger = _look(plan.fleet, resume.run, on_output)
+    found = chosen(ledger, resume)
+    return [] if found is None else fits(found, plan.spec, any_size=plan.fleet.device == "cpu")
+
+
+def _look(
+    fleet: Fleet, run_id: str, on_output: Callable[[str], None] | None
+) -> tuple[dict[str, str], Ledger]:
+    """Node -> state of a run's training job, and the run's checkpoints."""
+    result = Nodes(fleet, on_output).play("checkpoints.standing", {"swiftops_run_id": run_id})
     silent = {item.node: str(item.data.get("msg", item.data)).strip() for item in result.failures}
     jobs = {
         node: str(data["state"])
@@ -70,16 +98,15 @@ def standing(plan: Plan, on_output: Callable[[str], None] | None = None) -> Stan
         for node, data in result.data("checkpoint_ledger").items()
         if node not in silent and "checkpoints" in data
     }
-    names = [node.name for node in plan.fleet.members]
-    ledger = make_ledger(plan.run_id, names, told, _folders(plan), silent)
-    return Standing(jobs, tuple(candidates(ledger)), silent)
+    names = [node.name for node in fleet.members]
+    return jobs, make_ledger(run_id, names, told, _folders(fleet, run_id), silent)
 
 
-def _folders(plan: Plan) -> dict[str, dict[str, str]]:
+def _folders(fleet: Fleet, run_id: str) -> dict[str, dict[str, str]]:
     """Node -> folders that are looked into -> what they are of."""
     found = {}
-    for node in plan.fleet.members:
-        paths = NodePaths(plan.fleet.node_root(node), plan.run_id)
+    for node in fleet.members:
+        paths = NodePaths(fleet.node_root(node), run_id)
         named = {TRAIN: paths.train, "resume": paths.resume}
         found[node.name] = {posixpath.normpath(path): name for name, path in named.items()}
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyswiftops.errors import StageFailedError
+from pyswiftops.errors import Finding, StageFailedError
 from pyswiftops.runner import ModuleResult
 
 ALIVE = frozenset({"starting", "running"})
@@ -145,3 +145,9 @@ def command_result(node: str, item: ModuleResult | None) -> CommandResult:
     code = data.get("rc") if not item.unreachable else None
     errors = str(data.get("stderr") or (data.get("msg", "") if code is None else ""))
     return CommandResult(node, code, str(data.get("stdout", "")), errors)
+
+
+def unheard(failure: ModuleResult) -> Finding:
+    """What a node that did not answer is as a finding."""
+    message = str(failure.data.get("msg", failure.data)).strip()
+    return Finding("every node to answer", message, failure.node, "see docs/how-to/reach-nodes.md")

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pyswiftops.checkpoints.ledger import Checkpoint, Ledger
+from pyswiftops.checkpoints.ledger import TRAIN, Checkpoint, Ledger
 from pyswiftops.checkpoints.merging import ARGS, INDEX, TRACKER
 from pyswiftops.checkpoints.verdicts import MEGATRON, first_few
+from pyswiftops.errors import Finding
+from pyswiftops.specs.run import Resume, RunSpec
 
 ALIVE = frozenset({"starting", "running"})
 SUCCEEDED, ABSENT = "succeeded", "absent"
@@ -105,3 +107,51 @@ def _holder(checkpoint: Checkpoint) -> tuple[str, tuple[str, ...]]:
             return held.node, () if verdict.possible else verdict.reasons
     apart = () if not verdict.possible else (f"no node has {INDEX}, {TRACKER} and {ARGS} together",)
     return "", apart or verdict.reasons
+
+
+def chosen(ledger: Ledger, resume: Resume) -> Checkpoint | None:
+    """The checkpoint of a run that another one's file names, or its latest; None where none is."""
+    saved = [item for item in ledger.checkpoints if item.of == TRAIN and item.kind in MEGATRON]
+    if resume.checkpoint is not None:
+        step = resume.checkpoint.rpartition("-")[2]
+        return next((item for item in saved if str(item.iteration) == step), None)
+    done = [item for item in saved if any(TRACKER in held.files for held in item.holdings)]
+    return max(done, key=lambda item: item.iteration or 0, default=None)
+
+
+def fits(checkpoint: Checkpoint, spec: RunSpec, *, any_size: bool) -> list[Finding]:
+    """Why training of a run cannot go on from a checkpoint of another, each with its remedy.
+
+    Args:
+        checkpoint: What it names.
+        spec: The run.
+        any_size: Whether its optimizer is no distributed one, and loads at any parallel size.
+    """
+    where = f"{checkpoint.title} of resume.from"
+    wanted = "mcore_lora" if spec.method.tuner == "lora" else "mcore"
+    if checkpoint.kind != wanted:
+        kinds = {"mcore": "whole weights", "mcore_lora": "adapters of LoRA"}
+        expected = f"{kinds[wanted]}, as method.tuner is {spec.method.tuner}"
+        return [Finding(expected, kinds[checkpoint.kind], where, "make both the same")]
+    restart = spec.resume is not None and spec.resume.mode == "restart"
+    if not checkpoint.complete:
+        expected = "a checkpoint that the nodes hold whole together"
+        found = "; ".join(checkpoint.resume.reasons)
+        remedy = "bring its files back, or name another one (swiftops ckpt ls RUN)"
+        return [Finding(expected, found, where, remedy)]
+    if restart:
+        return []
+    if not checkpoint.has_optimizer:
+        found = "; ".join(checkpoint.resume.reasons)
+        return [Finding("an optimizer to go on with", found, where, "resume.mode: restart")]
+    sizes = {} if any_size else checkpoint.resume.sizes
+    return [
+        Finding(
+            f"parallel.{name}: {size}, which its optimizer is bound to",
+            str(getattr(spec.parallel, name)),
+            where,
+            f"set parallel.{name} to {size}, or take the weights alone (resume.mode: restart)",
+        )
+        for name, size in sizes.items()
+        if getattr(spec.parallel, name, size) != size
+    ]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import layout
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from pyswiftops.checkpoints.ledger import Ledger
 from pyswiftops.checkpoints.merging import make_ledger
-from pyswiftops.checkpoints.resuming import Candidate, How, candidates, decide
+from pyswiftops.checkpoints.resuming import Candidate, How, candidates, chosen, decide, fits
+from pyswiftops.specs.run import RunSpec
 
 from . import trees
 
@@ -39,6 +42,9 @@ class Disks:
             trees.megatron(folder, step, ranks=[number - 1], rank0=number == 1)
 
     def found(self) -> list[Candidate]:
+        return candidates(self.ledger())
+
+    def ledger(self) -> Ledger:
         folders = {
             node: {str(self.root / node / name): name for name in ("train", "resume")}
             for node in NODES
@@ -47,7 +53,7 @@ class Disks:
             node: layout.scan(list(paths), 0, time.time_ns() + LATER)
             for node, paths in folders.items()
         }
-        return candidates(make_ledger("r", NODES, told, folders))
+        return make_ledger("r", NODES, told, folders)
 
 
 @pytest.fixture
@@ -141,6 +147,87 @@ def test_without_a_whole_checkpoint_it_begins_again_and_says_why(disks: Disks) -
     assert "checkpoint-10 cannot be gone on from" in decision.detail
     absent = decide({"node-1": "absent", "node-2": "absent"}, [], 2)
     assert absent.detail == "training had not begun"
+
+
+def run(**more: Any) -> RunSpec:
+    """A run that goes on from another one's checkpoint, at the sizes that it was saved at."""
+    document: dict[str, Any] = {
+        "name": "second",
+        "model": {"path": "/m"},
+        "data": {"train": ["/d"]},
+        "training": {"iterations": 20},
+        "method": {"tuner": "full"},
+        "parallel": {"pipeline": 2},
+        "resume": {"from": "r"},
+        **more,
+    }
+    return RunSpec.from_document({"run": document}, Path("/nowhere/run.yml"))
+
+
+def said(disks: Disks, spec: RunSpec, *, any_size: bool = False) -> list[str]:
+    assert spec.resume is not None
+    found = chosen(disks.ledger(), spec.resume)
+    assert found is not None
+    return [str(finding) for finding in fits(found, spec, any_size=any_size)]
+
+
+def test_a_checkpoint_of_the_same_training_fits(disks: Disks) -> None:
+    assert said(disks, run()) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"method": {"tuner": "lora"}}, "adapters of LoRA, as method.tuner is lora"),
+        ({"parallel": {"tensor": 2, "pipeline": 2}}, "parallel.tensor: 1"),
+        ({"parallel": {"pipeline": 1}}, "set parallel.pipeline to 2"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_the_launch(
+    disks: Disks, more: dict[str, Any], expected: str
+) -> None:
+    (told,) = said(disks, run(**more))
+    assert expected in told
+
+
+def test_weights_alone_and_an_optimizer_of_one_rank_fit_any_sizes(disks: Disks) -> None:
+    other = {"parallel": {"pipeline": 1}}
+    assert said(disks, run(**other), any_size=True) == []
+    assert said(disks, run(**other, resume={"from": "r", "mode": "restart"})) == []
+
+
+def test_weights_alone_cannot_be_gone_on_from_but_started_from(disks: Disks) -> None:
+    for number in (1, 2):
+        trees.megatron(
+            disks.at(number, 10).parent,
+            10,
+            ranks=[number - 1],
+            rank0=number == 1,
+            keys=["decoder.layers.mlp.linear_fc1.weight"],
+        )
+    (told,) = said(disks, run())
+    assert "resume.mode: restart" in told
+    assert said(disks, run(resume={"from": "r", "mode": "restart"})) == []
+
+
+def test_a_lost_shard_is_no_start_either(disks: Disks) -> None:
+    (disks.at(2, 10) / "__1_0.distcp").unlink()
+    for mode in ("continue", "restart"):
+        (told,) = said(disks, run(resume={"from": "r", "mode": mode}))
+        assert "__1_0.distcp" in told
+
+
+def test_the_named_checkpoint_is_looked_at_or_the_latest_that_was_finished(disks: Disks) -> None:
+    disks.save(20)
+    disks.save(30)
+    (disks.at(1, 30).parent / trees.TRACKER).unlink()
+    steps = {}
+    for source in ("r", "r/checkpoint-10", "r/checkpoint-11"):
+        spec = run(resume={"from": source})
+        assert spec.resume is not None
+        found = chosen(disks.ledger(), spec.resume)
+        steps[source] = found.iteration if found else None
+    assert steps == {"r": 20, "r/checkpoint-10": 10, "r/checkpoint-11": None}
 
 
 CANDIDATES = some.lists(
