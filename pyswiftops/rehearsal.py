@@ -30,7 +30,7 @@ from pyswiftops.planner.plan import Plan
 from pyswiftops.results import ALIVE
 from pyswiftops.runner import PlaybookResult
 from pyswiftops.specs.fleet import Fleet
-from pyswiftops.specs.run import Resume, RunSpec
+from pyswiftops.specs.run import Resume, Retry, RunSpec
 from pyswiftops.stages.catalog import CATALOG
 from pyswiftops.stages.lines import line
 from pyswiftops.stages.sources import fetched_items
@@ -117,6 +117,7 @@ def rehearsal_spec(spec: RunSpec, release: str) -> RunSpec:
             "deploy": spec.deploy.model_copy(update={"port": "auto"}),
             "smoke": spec.smoke.model_copy(update={"questions": [question], "max_tokens": 1}),
             "resume": None,
+            "retry": Retry(),
             "extra_args": extra,
         }
     )

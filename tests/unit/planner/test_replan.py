@@ -75,6 +75,40 @@ def test_only_the_training_changes_when_it_goes_on_from_a_checkpoint() -> None:
     assert replan.resumed(after, None).to_dict() == before.to_dict()
 
 
+LINES = [
+    ("3.6", "full", {"load": "resume"}),
+    ("3.7", "lora", {"load": "mcore", "adapter_load": "resume"}),
+    ("3.9", "full", {"load": "resume"}),
+    ("3.12", "lora", {"load": "mcore", "adapter_load": "resume"}),
+    ("4.0", "full", {"mcore_model": "resume"}),
+    ("4.6", "lora", {"mcore_model": "mcore", "mcore_adapter": "resume"}),
+]
+
+
+@pytest.mark.parametrize(("mode", "finetune"), [("continue", "false"), ("restart", "true")])
+@pytest.mark.parametrize(("line", "tuner", "folders"), LINES)
+def test_a_line_is_told_what_to_take_over_and_from_where(
+    line: str, tuner: str, folders: dict[str, str], mode: str, finetune: str
+) -> None:
+    """``--finetune``, whose default changed with 4.0, is always said; LoRA's base stays beside."""
+    nodes = [{"name": "node-1", "address": "10.0.0.1", "gpus": 2}]
+    env = {"MEGATRON_LM_PATH": "/megatron"}
+    gpus = fleet(runtime="host", device="gpu", line=line, env=env, nodes=nodes)
+    run = {
+        "name": "r",
+        "model": {"path": "/m"},
+        "data": {"train": ["/d"]},
+        "method": {"tuner": tuner},
+        "training": {"iterations": 4},
+        "resume": {"from": "other", "mode": mode},
+    }
+    made = make_plan(gpus, RunSpec.from_document({"run": run}, AT), "r")
+    words = flags(made, "train", "node-1")
+    named = {name: words[words.index(f"--{name}") + 1] for name in folders}
+    assert named == {name: f"/fleet/node-1/runs/r/{folder}" for name, folder in folders.items()}
+    assert words[words.index("--finetune") + 1] == finetune
+
+
 def test_the_new_node_has_the_old_ones_rank_and_the_old_one_is_gone() -> None:
     after = replan.with_fleet(plan(), replan.replaced(fleet(), {"node-1": "node-3"}))
     assert [node.name for node in after.fleet.nodes] == ["node-3", "node-2"]
