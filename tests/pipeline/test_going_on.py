@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pyswiftops.paths import RunFolder
 from pyswiftops.store import RunStore
 
 from .conftest import running, swiftops
-from .test_failure import rank_of, state, wait_for
+from .test_failure import rank_of, state
 from .tiny import BATCH, Place, make_place, steps_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
@@ -45,7 +46,10 @@ def place() -> Iterator[Place]:
 def kill_after(place: Place, step: int) -> list[int]:
     """Kill node-2's rank as soon as a checkpoint is saved; returns all processes of the try."""
     tracker = place.on(1, "hit") / "train" / f"checkpoint-{step}" / TRACKER
-    wait_for(tracker.exists, 300)
+    deadline = time.monotonic() + 300
+    while not tracker.exists():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)  # before the next one is saved
     jobs = [place.on(number, "hit") / "jobs" / "train" for number in (1, 2)]
     victim = rank_of(jobs[1])
     assert victim is not None

@@ -149,9 +149,13 @@ class Place:
 
 
 def steps_of(run: Path) -> dict[str, dict[str, Any]]:
-    """The steps that the node of the last rank logged, as it logged each last."""
+    """The steps that the node of the last rank logged, as it logged each last.
+
+    A writer that was killed may have left half a line.
+    """
     path = run / "train" / "logging.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines if line.count("{") == 1 and line.endswith("}")]
     told = ("loss", "grad_norm", "learning_rate")
     return {row["iteration"]: {key: row[key] for key in told} for row in rows if "loss" in row}
 

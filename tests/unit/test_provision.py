@@ -60,6 +60,19 @@ def test_a_machine_that_fails_is_named_and_the_others_are_made(tmp_path: Path) -
     assert (tmp_path / "nodes" / "node-1").is_dir()
 
 
+@pytest.mark.slow
+def test_a_spare_is_made_and_asked_like_the_other_nodes_and_no_run_has_it(tmp_path: Path) -> None:
+    nodes = [{"name": "node-1"}, {"name": "node-2", "spare": True}]
+    path = local(tmp_path, nodes=nodes)
+    done = swiftops("up", "-i", path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["changed"]) == {"node-1", "node-2"}
+    assert (tmp_path / "nodes" / "node-2").is_dir()
+    asked = json.loads(swiftops("exec", "-i", path, "--json", "--", "true").stdout)
+    assert [(item["node"], item["code"]) for item in asked] == [("node-1", 0), ("node-2", 0)]
+    assert list(Fleet.load(path).host_vars()) == ["node-1"]
+
+
 def test_a_second_up_at_the_same_time_is_refused(tmp_path: Path) -> None:
     fleet = Fleet.load(local(tmp_path))
     with (

@@ -75,6 +75,51 @@ def test_what_was_taken_once_stays_when_a_later_checkpoint_comes(
     assert (again["iteration"], again["name"], again["changed"]) == (2, "checkpoint-2", False)
 
 
+def test_one_that_is_asked_for_by_name_takes_the_place_of_another(
+    take: Take, tmp_path: Path
+) -> None:
+    for number in (2, 4):
+        checkpoint(tmp_path / "train", number)
+    take(checkpoint="checkpoint-2")
+    answer = take(checkpoint="checkpoint-4")
+    assert (answer["iteration"], answer["dropped"], answer["changed"]) == (4, True, True)
+    assert held(tmp_path / "resume") == ["args.json", "iter_0000004/__0_0.distcp", TRACKER]
+    assert len(held(tmp_path / "train")) == 6  # the source is as it was
+    again = take(checkpoint="checkpoint-4")
+    assert (again["dropped"], again["changed"]) == (False, False)
+
+
+def test_a_node_that_has_nothing_of_it_loses_what_it_had_of_another(
+    take: Take, tmp_path: Path
+) -> None:
+    checkpoint(tmp_path / "train", 2)
+    take()
+    answer = take(checkpoint="checkpoint-4", must_exist=False)
+    assert (answer["checkpoint"], answer["dropped"]) == ("", True)
+    assert not (tmp_path / "resume").exists()
+
+
+@pytest.mark.parametrize("rank0", [True, False])
+def test_one_of_several_iterations_in_a_folder_as_lines_up_to_3_11_have_them(
+    take: Take, tmp_path: Path, rank0: bool
+) -> None:
+    train = tmp_path / "train"
+    for number in (2, 4):
+        shards = train / f"iter_{number:07d}"
+        shards.mkdir(parents=True)
+        (shards / "__0_0.distcp").write_text(f"shard of {number}", encoding="utf-8")
+    if rank0:
+        (train / "args.json").write_text("{}", encoding="utf-8")
+        (train / TRACKER).write_text("4", encoding="utf-8")
+    answer = take(checkpoint="checkpoint-2", must_exist=rank0)
+    small = ["args.json", TRACKER] if rank0 else []
+    assert held(tmp_path / "resume") == sorted(["iter_0000002/__0_0.distcp", *small])
+    assert answer["iteration"] == (2 if rank0 else 0)
+    if rank0:
+        assert (tmp_path / "resume" / TRACKER).read_text(encoding="utf-8") == "2"
+        assert (train / TRACKER).read_text(encoding="utf-8") == "4"
+
+
 def test_a_link_that_cannot_be_made_is_a_copy(
     take: Take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,3 +177,7 @@ def test_check_mode_takes_nothing(run_module: RunModule, tmp_path: Path) -> None
     folders = {"source": str(tmp_path / "train"), "dest": str(tmp_path / "resume")}
     assert run_module("resume_from", check=True, must_exist=True, **folders)["iteration"] == 2
     assert not (tmp_path / "resume").exists()
+    run_module("resume_from", must_exist=True, **folders)
+    checkpoint(tmp_path / "train", 4)
+    run_module("resume_from", check=True, must_exist=True, checkpoint="checkpoint-4", **folders)
+    assert "iter_0000002/__0_0.distcp" in held(tmp_path / "resume")

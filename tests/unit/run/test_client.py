@@ -188,6 +188,7 @@ def test_missing_files_and_unknown_runs_exit_2(place: Place) -> None:
         ("plan", "-r", "none.yml"),
         ("status", "none"),
         ("stop", "none"),
+        ("resume", "none", "--replace", "node-2"),
         ("run", "--only", "trian"),
         ("demo", "--name", ""),
         ("demo", "--device", "tpu"),

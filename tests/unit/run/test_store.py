@@ -57,6 +57,23 @@ def test_the_plan_is_kept_beside_the_state(store: RunStore) -> None:
     assert Fleet.load(store.folder.fleet) == plan().fleet
 
 
+def test_a_plan_that_took_another_s_place_is_in_force_and_the_first_is_kept(
+    store: RunStore,
+) -> None:
+    kept = store.revise(plan(2))
+    assert Path(kept) == store.folder.kept_plan(1)
+    assert store.plan().to_dict() == plan(2).to_dict()
+    assert store.first_plan().to_dict() == plan().to_dict()
+    assert Fleet.load(store.folder.kept_fleet(1)) == plan().fleet
+    for begun in (plan(), plan(2)):  # either joins, and gets the one in force
+        assert store.create(begun).to_dict() == plan(2).to_dict()
+    store.revise(plan(3))
+    assert store.first_plan().to_dict() == plan().to_dict()
+    assert store.plan(store.folder.kept_plan(2)).to_dict() == plan(2).to_dict()
+    with pytest.raises(RunConflictError):
+        store.create(plan(4))
+
+
 def test_the_same_plan_joins_and_another_is_refused(store: RunStore) -> None:
     store.update("data", state="succeeded")
     store.create(plan())
