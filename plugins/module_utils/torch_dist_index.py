@@ -112,6 +112,12 @@ class Inert:
         """Return a field of a pickled dataclass, None where it has none."""
         return self._state.get(name) if isinstance(self._state, dict) else None
 
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """What it was called with: of ``torch.Size``, its numbers."""
+        first = self._args[0] if self._args else ()
+        return tuple(first) if isinstance(first, (tuple, list)) else self._args
+
     def replace(self, name: str, value: Any) -> None:
         """Give a field of a pickled dataclass another value, where it has the field."""
         if isinstance(self._state, dict) and name in self._state:

@@ -270,6 +270,9 @@ class Export(Model):
         default="hf",
         description="hf, mcore: whole weights, LoRA merged. adapters: those of LoRA alone.",
     )
+    proof: Literal["sampled", "full", "off"] = Field(
+        default="sampled", description="Tensors that are compared with the checkpoint."
+    )
     test_precision: bool = Field(
         default=False, description="Compare both models' outputs; needs memory for both."
     )

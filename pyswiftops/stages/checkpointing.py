@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyswiftops.stages.command import Command, Late
+from pyswiftops.stages.command import Command, Late, Word
 from pyswiftops.stages.context import Context
 
 CHECKPOINT = Late("train.checkpoint")
@@ -76,6 +76,22 @@ def export(context: Context) -> list[Command]:
             "merge_lora": form != "adapters",
         }
     return _export(context, "export", "export", settings, "export")
+
+
+def export_proof(context: Context) -> list[Command]:
+    """The export's tensors held to the checkpoint, which is read without Megatron."""
+    spec, node = context.spec, context.first
+    form = spec.export.form
+    if spec.method.backend == "swift" or form == "mcore" or spec.export.proof == "off":
+        return []
+    model = context.model(node)
+    argv: list[Word] = ["python", "-m", "pyswiftops.checkpoints.proof"]
+    argv += ["--checkpoint", CHECKPOINT, "--export", context.paths(node).export, "--config", model]
+    argv += ["--base", model] if spec.method.tuner == "lora" and form == "hf" else []
+    argv += ["--adapters"] if form == "adapters" else []
+    argv += ["--all"] if spec.export.proof == "full" else []
+    env = {**context.environment(node, ranks=0), **context.threads(node)}
+    return [context.command("export_proof", node, tuple(argv), env)]
 
 
 def _merge(context: Context) -> list[Command]:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from pyswiftops.events import EventKind
 
-from .tiny import SAVED, STEPS, Place, make_place
+from .tiny import BATCH, SAVED, STEPS, Place, make_place
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -56,6 +56,10 @@ def test_weights_alone_export_to_the_same_bits(place: Place, tuner: str) -> None
     assert one
     assert list(one) == list(other)
     assert all(torch.equal(one[name], other[name]) for name in one)
+    for run in (whole, slim):
+        log = place.on(1, run) / "jobs" / "export_proof" / "log"
+        lines = next(log.parent.glob("*log*")).read_text() if not log.exists() else log.read_text()
+        assert "compared 25 of 25 tensors with the checkpoint" in lines
     told = place.client.load(slim).stages["gather"]["result"]["gathered"]
     assert told["left_out"] > told["moved"] > 0
 
@@ -64,19 +68,27 @@ def test_a_checkpoint_is_gathered_while_training_goes_on(place: Place) -> None:
     """Both nodes have the first save whole, before the stage gather is run."""
     place.share_base("ahead", "base")
     told = []
-    plan = place.client.plan(place.fleet, place.spec("ahead", gather={"ahead": 2}))
-    place.client.apply(plan, stages=["train"], on_event=told.append)
-    (event,) = [event for event in told if event.kind is EventKind.GATHERED]
-    assert event.data["checkpoint"] == SAVED
+    training = {
+        "iterations": 40,  # long enough for the first save to be brought
+        "micro_batch_size": 2,
+        "global_batch_size": BATCH,
+        "save_every": SAVED,
+        "learning_rate": 1e-3,
+    }
+    spec = place.spec("ahead", gather={"ahead": 2}, training=training)
+    place.client.apply(place.client.plan(place.fleet, spec), stages=["train"], on_event=told.append)
+    event = next(event for event in told if event.kind is EventKind.GATHERED)
+    saved = event.data["checkpoint"]
+    assert saved % SAVED == 0
     assert event.data["nodes"] == ["node-1", "node-2"]
     assert event.data["moved"] > 0
     ledger = place.client.checkpoints.ls("ahead")
-    (saved,) = [item for item in ledger.checkpoints if item.iteration == SAVED]
-    assert saved.resume.possible
+    (found,) = [item for item in ledger.checkpoints if item.iteration == saved]
+    assert found.resume.possible
     shards = {
         number: {path.name for path in (place.on(number, "ahead") / "train").rglob("*.distcp")}
         for number in (1, 2)
     }
     assert shards[1] >= {"__0_0.distcp", "__1_0.distcp"}
-    tracker = f"checkpoint-{SAVED}/latest_checkpointed_iteration.txt"
-    assert (place.on(2, "ahead") / "train" / tracker).read_text() == str(SAVED)
+    tracker = f"checkpoint-{saved}/latest_checkpointed_iteration.txt"
+    assert (place.on(2, "ahead") / "train" / tracker).read_text() == str(saved)
