@@ -6,12 +6,12 @@ A local node's files are this machine's, so that a playbook would only add half 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from pyswiftops.content import module_util
 from pyswiftops.paths import NodePaths
 from pyswiftops.runner import ModuleResult
 from pyswiftops.specs.fleet import Fleet
+
 
 def read(
     fleet: Fleet,

@@ -46,10 +46,11 @@ class Report:
 
     def text(self) -> str:
         """Sentences for people."""
-        lines = [
+        counts = (
             f"{self.equal} tensors as the checkpoint has them, {len(self.differ)} differ, "
             f"{len(self.not_compared)} not compared, {self.skipped} left out by the sample"
-        ]
+        )
+        lines = [counts]
         lines += [f"differs: {name}: {what}" for name, what in list(self.differ.items())[:NAMED]]
         lines += [f"not compared: {name}" for name in self.not_compared[:NAMED]]
         return "\n".join(lines)
@@ -84,9 +85,7 @@ def merged(
     tuned = chosen(trained.pieces, every=every, seed=seed)
     others = _untuned(base.names, trained.pieces, every=every, seed=seed)
     everything = len(set(base.names) | set(trained.pieces))
-    report = Report(
-        not_compared=list(trained.left), skipped=everything - len(tuned) - len(others)
-    )
+    report = Report(not_compared=list(trained.left), skipped=everything - len(tuned) - len(others))
     for name in tuned:
         with _guarded(report, name):
             report.add(name, _merge_problem(trained, base, exported, name))
@@ -126,16 +125,14 @@ class _guarded:  # noqa: N801 a context manager, used as a statement
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: Any, error: BaseException | None, _trace: Any) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> bool:
         if not isinstance(error, MappingError):
             return False
         self._report.not_compared.append(f"{self._name} ({error})")
         return True
 
 
-def _untuned(
-    names: Iterable[str], tuned: Collection[str], *, every: bool, seed: int
-) -> list[str]:
+def _untuned(names: Iterable[str], tuned: Collection[str], *, every: bool, seed: int) -> list[str]:
     rest = sorted(set(names) - set(tuned))
     if every:
         return rest
@@ -159,7 +156,7 @@ def _shaped(expected: Any, exported: Weights, name: str) -> tuple[Any, Any, str 
 
 def identical(expected: Any, exported: Weights, name: str) -> str | None:
     """What differs, None where every bit is the same once the dtype is that of the export."""
-    import torch
+    import torch  # noqa: PLC0415 only nodes have it
 
     expected, found, problem = _shaped(expected, exported, name)
     if problem:
@@ -177,7 +174,7 @@ def _merge_problem(trained: Adapters, base: Weights, exported: Weights, name: st
     Each rounding is at most eps relative to its number; a product's sum over the rank is bounded
     by ``|B| @ |A|``.
     """
-    import torch
+    import torch  # noqa: PLC0415 only nodes have it
 
     first, second = trained.read(name)
     rank = first.shape[0]

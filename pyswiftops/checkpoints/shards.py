@@ -7,6 +7,7 @@ each range of a shard by ``torch.load`` with ``weights_only``: nothing in a file
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ class Shards:
         return whole
 
     def _load(self, chunk: _Chunk) -> Any:
-        import torch
+        import torch  # noqa: PLC0415 only nodes have it
 
         path = self._folder / chunk.file
         try:
@@ -121,8 +122,6 @@ def iteration_folder(checkpoint: Path) -> Path:
 
 def settings(checkpoint: Path) -> Mapping[str, Any]:
     """What ``args.json`` beside or above the shards tells; empty where there is none."""
-    import json
-
     for folder in (checkpoint, checkpoint.parent):
         path = folder / "args.json"
         if path.is_file():

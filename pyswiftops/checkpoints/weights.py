@@ -32,7 +32,7 @@ class Safetensors:
         Raises:
             FileNotFoundError: the folder has none.
         """
-        from safetensors import safe_open
+        from safetensors import safe_open  # noqa: PLC0415 only nodes have it
 
         self._open = safe_open
         self._files: dict[str, Path] = {}

@@ -246,6 +246,9 @@ class Export(Model):
     gpus: Literal["one", "all"] = Field(
         default="one", description="Of the first node; all where one is too small."
     )
+    proof: Literal["sampled", "full", "off"] = Field(
+        default="sampled", description="Which exported tensors are held against the checkpoint."
+    )
 
 
 class Eval(Model):

@@ -79,7 +79,7 @@ CATALOG: dict[str, Stage] = {
             "export",
             "the checkpoint in the form that is asked for, on the first node",
             after=("gather",),
-            jobs=("export",),
+            jobs=("export", "export_proof"),
         ),
         Stage(
             "eval",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyswiftops.stages.command import Command, Late
+from pyswiftops.stages.command import Command, Late, flag_words
 from pyswiftops.stages.context import Context
 
 CHECKPOINT = Late("train.checkpoint")
@@ -71,6 +71,30 @@ def export(context: Context) -> list[Command]:
             "merge_lora": form != "adapters",
         }
     return _export(context, "export", "export", settings, "export")
+
+
+def proof(context: Context) -> list[Command]:
+    """The export's tensors against an own reading of the checkpoint, and the files beside them.
+
+    Nothing where Megatron did not train, or where nobody wants it.
+    """
+    spec, node = context.spec, context.first
+    if spec.method.backend == "swift" or spec.export.proof == "off":
+        return []
+    paths = context.paths(node)
+    flags = {
+        "checkpoint": CHECKPOINT,
+        "exported": paths.export,
+        "base": context.model(node),
+        "form": spec.export.form,
+        "tuner": spec.method.tuner,
+        "proof": spec.export.proof,
+        "seed": spec.training.seed,
+        "output": paths.export_proof,
+    }
+    argv = ("python", "-m", "pyswiftops.checkpoints.proof", *flag_words(flags))
+    env = {**context.environment(node, ranks=0), **context.threads(node)}
+    return [context.command("export_proof", node, argv, env)]
 
 
 def _merge(context: Context) -> list[Command]:

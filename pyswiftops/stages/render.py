@@ -20,6 +20,7 @@ RENDERERS: dict[str, Callable[[Context], list[Command]]] = {
     "roundtrip_infer": serving.roundtrip_infer,
     "train": train.train,
     "export": checkpointing.export,
+    "export_proof": checkpointing.proof,
     "eval": serving.evaluate,
     "sample": serving.sample,
     "rollout": serving.rollout,

@@ -12,7 +12,7 @@ LAYERS = (
     ("paths", "content", "explain", "tokens", "redact"),
     ("matrix", "hardware"),
     ("forecast", "installed", "wheelhouse", "flag_walk"),
-    ("stages", "planner", "data", "checkpoint", "settings", "installing"),
+    ("stages", "planner", "data", "checkpoint", "checkpoints", "settings", "installing"),
     ("filters", "translate", "solver"),
     ("guard", "private", "leftovers"),
     ("process",),
