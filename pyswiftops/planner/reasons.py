@@ -54,7 +54,7 @@ SETTINGS = {
     "answers_each": "sample.answers",
     "output_file": "the run's own folder on the node (paths.py)",
 }
-OURS = {"fetch", "data"}
+OURS = {"fetch", "data", "export_proof"}
 ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "gpus of the node; empty hides all GPUs",
     "HF_HOME": "caches are the node's own, so that nodes need no shared disk",

@@ -21,6 +21,7 @@ from pyswiftops import matrix
 from pyswiftops.errors import MatrixError
 from pyswiftops.planner.commands import resume_needs
 from pyswiftops.planner.plan import make_plan
+from pyswiftops.planner.reasons import OURS
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages import lines
@@ -92,7 +93,7 @@ def test_every_rendered_flag_is_one_of_the_line_and_of_its_type(case: str, line:
         assert line not in able.split(": ")[1].split(", ")
         return
     for job, commands in plan.jobs.items():
-        if job in {"fetch", "data"} or not commands:
+        if job in OURS or not commands:
             continue  # our own helpers, or nothing to do
         typed = program(job.removeprefix("roundtrip_"), plan.spec, line)
         known = inventory[typed]
