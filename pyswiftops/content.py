@@ -8,13 +8,18 @@ the user's cache, so that edits of roles take effect at once.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import sys
+import types
 from pathlib import Path
+from typing import Any
 
 from pyswiftops.errors import CollectionNotFoundError
 
 _PACKAGE = Path(__file__).resolve().parent
 _BESIDE = Path("ansible_collections", "pyswiftops", "fleet")
+_MODULE_UTILS = "pyswiftops_module_utils"
 
 
 def collection() -> Path:
@@ -49,3 +54,12 @@ def collections_path() -> Path:
         link.unlink(missing_ok=True)
         link.symlink_to(home, target_is_directory=True)
     return base
+
+
+def module_util(name: str) -> Any:
+    """A file of the collection's ``module_utils``, which imports only its neighbours."""
+    if _MODULE_UTILS not in sys.modules:
+        package = types.ModuleType(_MODULE_UTILS)
+        package.__path__ = [str(collection() / "plugins" / "module_utils")]
+        sys.modules[_MODULE_UTILS] = package
+    return importlib.import_module(f"{_MODULE_UTILS}.{name}")

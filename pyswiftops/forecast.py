@@ -196,6 +196,43 @@ def _memory_outlook(subject: str, peak: int, total: int) -> Outlook:
     return Outlook(subject, ok=True, detail=text)
 
 
+_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def recast(stored: int, kept: str, dtype: str) -> int:
+    """Bytes of weights in another dtype; one that is not known counts as two bytes."""
+    return stored * _DTYPE_BYTES.get(dtype, 2) // _DTYPE_BYTES.get(kept, 2)
+
+
+def export_memory(weights: int, total: int, *, every_gpu: bool, test_precision: bool) -> Outlook:
+    """Whether an export finds room in a node's main memory.
+
+    One process holds the model, and once more what it writes; the precision test holds the other
+    model beside them. A process on each GPU holds its part, and writes part by part. Inferred of
+    how upstream works (and of reports that a 480B model exhausts a host); not measured.
+
+    Args:
+        weights: Bytes of the model's weights in the dtype of the export.
+        total: Bytes of the node's main memory; 0 where it cannot be told.
+        every_gpu: Whether each GPU has a process.
+        test_precision: Whether upstream compares both models' outputs.
+    """
+    subject = "memory for the export"
+    if not weights or not total:
+        return Outlook(subject, ok=None, detail="not known: no weights or no memory could be read")
+    need = weights * ((1 if every_gpu else 2) + test_precision)
+    text = f"about {size(need)} for {size(weights)} of weights, {size(total)} there"
+    if need <= total:
+        near = need > TIGHT * total
+        return Outlook(subject, ok=None if near else True, detail=text + ": close" * near)
+    remedies = [
+        *(() if every_gpu else ("export.gpus: all",)),
+        *(("export.test_precision: false",) if test_precision else ()),
+    ]
+    remedy = " or ".join(remedies) or "a first node with more memory"
+    return Outlook(subject, ok=False, detail=f"expected room; found {text}; remedy: {remedy}")
+
+
 def size(count: float) -> str:
     """Bytes for people."""
     for unit in ("B", "kB", "MB", "GB"):

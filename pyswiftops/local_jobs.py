@@ -5,27 +5,12 @@ A local node's files are this machine's, so that a playbook would only add half 
 
 from __future__ import annotations
 
-import importlib
-import sys
-import types
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from pyswiftops.content import collection
+from pyswiftops.content import module_util
 from pyswiftops.paths import NodePaths
 from pyswiftops.runner import ModuleResult
 from pyswiftops.specs.fleet import Fleet
-
-_PACKAGE = "pyswiftops_module_utils"
-
-
-def _job_view() -> Any:
-    """The collection's ``module_utils/job_view.py``; it imports only its neighbours."""
-    if _PACKAGE not in sys.modules:
-        package = types.ModuleType(_PACKAGE)
-        package.__path__ = [str(collection() / "plugins" / "module_utils")]
-        sys.modules[_PACKAGE] = package
-    return importlib.import_module(f"{_PACKAGE}.job_view")
 
 
 def read(
@@ -47,7 +32,7 @@ def read(
         log_from: ``<node>/<job>`` -> bytes of that log which are known already.
         log_since: Of the logs only what came after, in seconds since the epoch.
     """
-    job_view, known = _job_view(), log_from or {}
+    job_view, known = module_util("job_view"), log_from or {}
     results = []
     for node in fleet.members:
         paths = NodePaths(fleet.node_root(node), run_id)

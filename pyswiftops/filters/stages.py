@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pyswiftops import forecast
 from pyswiftops.paths import NodePaths, check_run_id
 from pyswiftops.planner import commands, fetching
 from pyswiftops.specs.run import Resume
+from pyswiftops.stages.node import NodeFacts
 
 
 def _paths(root: str, run_id: str) -> NodePaths:
@@ -79,8 +81,38 @@ def resume_source(root: str, source: str) -> dict[str, str | None]:
     return {"folder": folder, "checkpoint": resume.checkpoint}
 
 
+def export_memory(
+    run: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    room: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Whether the export fits into a node: ``ok`` and ``detail``.
+
+    Args:
+        run: The run.
+        variables: The node's.
+        room: What the module ``room`` told, with the folder ``model``.
+        config: The model's ``config.json``.
+    """
+    spec, node = commands.run_spec(run), NodeFacts.from_vars("node", commands.plain(variables))
+    files = room["folders"]["model"]["entries"]
+    stored = sum(size for name, size in files.items() if name.endswith((".safetensors", ".bin")))
+    text = config.get("text_config") or {}
+    kept = config.get("torch_dtype") or config.get("dtype") or text.get("dtype") or "bfloat16"
+    dtype = "float32" if node.device == "cpu" else spec.model.torch_dtype
+    found = forecast.export_memory(
+        forecast.recast(stored, str(kept), dtype),
+        int(room["memory"]),
+        every_gpu=spec.export.gpus == "all",
+        test_precision=spec.export.test_precision,
+    )
+    return dataclasses.asdict(found)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "answers_path": answers_path,
+    "export_memory": export_memory,
     "first_failure": commands.first_failure,
     "flag_value": flag_value,
     "job_directory": job_directory,

@@ -270,14 +270,14 @@ class Export(Model):
         default="hf",
         description="hf, mcore: whole weights, LoRA merged. adapters: those of LoRA alone.",
     )
-    proof: Literal["sampled", "full", "off"] = Field(
-        default="sampled", description="Tensors that are compared with the checkpoint."
-    )
     test_precision: bool = Field(
         default=False, description="Compare both models' outputs; needs memory for both."
     )
     gpus: Literal["one", "all"] = Field(
         default="one", description="Of the first node; all where one is too small."
+    )
+    proof: Literal["sampled", "full", "off"] = Field(
+        default="sampled", description="Which exported tensors are held against the checkpoint."
     )
 
 

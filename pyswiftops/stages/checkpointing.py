@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyswiftops.stages.command import Command, Late, Word
+from pyswiftops.stages.command import Command, Late, flag_words
 from pyswiftops.stages.context import Context
 
 CHECKPOINT = Late("train.checkpoint")
@@ -78,20 +78,28 @@ def export(context: Context) -> list[Command]:
     return _export(context, "export", "export", settings, "export")
 
 
-def export_proof(context: Context) -> list[Command]:
-    """The export's tensors held to the checkpoint, which is read without Megatron."""
+def proof(context: Context) -> list[Command]:
+    """The export's tensors against an own reading of the checkpoint, and the files beside them.
+
+    Nothing where Megatron did not train, or where nobody wants it.
+    """
     spec, node = context.spec, context.first
-    form = spec.export.form
-    if spec.method.backend == "swift" or form == "mcore" or spec.export.proof == "off":
+    if spec.method.backend == "swift" or spec.export.proof == "off":
         return []
-    model = context.model(node)
-    argv: list[Word] = ["python", "-m", "pyswiftops.checkpoints.proof"]
-    argv += ["--checkpoint", CHECKPOINT, "--export", context.paths(node).export, "--config", model]
-    argv += ["--base", model] if spec.method.tuner == "lora" and form == "hf" else []
-    argv += ["--adapters"] if form == "adapters" else []
-    argv += ["--all"] if spec.export.proof == "full" else []
+    paths = context.paths(node)
+    flags = {
+        "checkpoint": CHECKPOINT,
+        "exported": paths.export,
+        "base": context.model(node),
+        "form": spec.export.form,
+        "tuner": spec.method.tuner,
+        "proof": spec.export.proof,
+        "seed": spec.training.seed,
+        "output": paths.export_proof,
+    }
+    argv = ("python", "-m", "pyswiftops.checkpoints.proof", *flag_words(flags))
     env = {**context.environment(node, ranks=0), **context.threads(node)}
-    return [context.command("export_proof", node, tuple(argv), env)]
+    return [context.command("export_proof", node, argv, env)]
 
 
 def _merge(context: Context) -> list[Command]:

@@ -22,7 +22,7 @@ RENDERERS: dict[str, Callable[[Context], list[Command]]] = {
     "gather": checkpointing.gather,
     "gather_ahead": checkpointing.gather,
     "export": checkpointing.export,
-    "export_proof": checkpointing.export_proof,
+    "export_proof": checkpointing.proof,
     "eval": serving.evaluate,
     "sample": serving.sample,
     "rollout": serving.rollout,

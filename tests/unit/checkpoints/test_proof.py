@@ -1,248 +1,304 @@
-"""An export held to its checkpoint: what is right passes, and every wrong tensor is named."""
+"""An export against an own reading of a real torch_dist checkpoint; what is wrong is found."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from pyswiftops.checkpoints import proof
-from pyswiftops.checkpoints.names import Heads, part_of, rows_of
+from pyswiftops.checkpoints.shards import ShardError, Shards
 
-pytestmark = pytest.mark.slow  # torch
-
-HIDDEN, FFN, HEADS, GROUPS, SIZE, LAYERS, VOCABULARY, PADDED = 8, 12, 4, 2, 4, 3, 10, 16
+HEADS, GROUPS, DIM, HIDDEN, FFN, LAYERS, VOCABULARY = 4, 2, 4, 16, 24, 3, 40
+PADDED, RANK, ALPHA, RANKS = 48, 2, 8.0, 2
+PER = HEADS // GROUPS
 CONFIG = {
-    "hidden_size": HIDDEN,
     "num_attention_heads": HEADS,
     "num_key_value_heads": GROUPS,
-    "head_dim": SIZE,
+    "vocab_size": VOCABULARY,
+    "torch_dtype": "bfloat16",
 }
-Tensors = dict[str, torch.Tensor]
 
 
-def hugging_face() -> Tensors:
-    """A small decoder with random weights."""
-    torch.manual_seed(0)
-    found = {
-        "model.embed_tokens.weight": torch.rand(VOCABULARY, HIDDEN),
-        "model.norm.weight": torch.rand(HIDDEN),
-        "lm_head.weight": torch.rand(VOCABULARY, HIDDEN),
-    }
-    for layer in range(LAYERS):
-        own = {
-            "self_attn.q_proj.weight": torch.rand(HEADS * SIZE, HIDDEN),
-            "self_attn.k_proj.weight": torch.rand(GROUPS * SIZE, HIDDEN),
-            "self_attn.v_proj.weight": torch.rand(GROUPS * SIZE, HIDDEN),
-            "self_attn.q_proj.bias": torch.rand(HEADS * SIZE),
-            "self_attn.k_proj.bias": torch.rand(GROUPS * SIZE),
-            "self_attn.v_proj.bias": torch.rand(GROUPS * SIZE),
-            "self_attn.o_proj.weight": torch.rand(HIDDEN, HEADS * SIZE),
-            "input_layernorm.weight": torch.rand(HIDDEN),
-            "post_attention_layernorm.weight": torch.rand(HIDDEN),
-            "mlp.gate_proj.weight": torch.rand(FFN, HIDDEN),
-            "mlp.up_proj.weight": torch.rand(FFN, HIDDEN),
-            "mlp.down_proj.weight": torch.rand(HIDDEN, FFN),
-        }
-        found |= {f"model.layers.{layer}.{name}": value for name, value in own.items()}
-    return found
-
-
-def fused(own: Callable[[str], torch.Tensor], ending: str) -> torch.Tensor:
-    """Query, key and value rows, a group after the other, as megatron-core's attention has them."""
-    q, k, v = (own(f"self_attn.{which}_proj.{ending}") for which in "qkv")
-    each = HEADS // GROUPS * SIZE
+def fused(query: Any, key: Any, value: Any) -> Any:
+    """Rows of q, k and v as Megatron has them, written as loops over groups and heads."""
     rows = []
     for group in range(GROUPS):
-        rows += [q[group * each : (group + 1) * each]]
-        rows += [part[group * SIZE : (group + 1) * SIZE] for part in (k, v)]
+        heads = range(group * PER, (group + 1) * PER)
+        rows += [query[head * DIM : (head + 1) * DIM] for head in heads]
+        rows.append(key[group * DIM : (group + 1) * DIM])
+        rows.append(value[group * DIM : (group + 1) * DIM])
     return torch.cat(rows)
 
 
-def megatron(weights: Tensors) -> Tensors:
-    """The same as megatron-core names and stacks it, with a padded vocabulary."""
+def random_hf() -> dict[str, Any]:
+    """A llama of three small layers."""
+    torch.manual_seed(0)
 
-    def stacked(make: Callable[[Callable[[str], torch.Tensor]], torch.Tensor]) -> torch.Tensor:
-        layers = range(LAYERS)
-        return torch.stack([make(lambda n, i=i: weights[f"model.layers.{i}.{n}"]) for i in layers])
+    def weight(*shape: int) -> Any:
+        return torch.randn(*shape).to(torch.bfloat16)
 
-    def padded(value: torch.Tensor) -> torch.Tensor:
-        return torch.cat([value, torch.zeros(PADDED - VOCABULARY, HIDDEN)])
+    found = {
+        "model.embed_tokens.weight": weight(VOCABULARY, HIDDEN),
+        "lm_head.weight": weight(VOCABULARY, HIDDEN),
+        "model.norm.weight": weight(HIDDEN),
+    }
+    shapes = {
+        "self_attn.q_proj.weight": (HEADS * DIM, HIDDEN),
+        "self_attn.k_proj.weight": (GROUPS * DIM, HIDDEN),
+        "self_attn.v_proj.weight": (GROUPS * DIM, HIDDEN),
+        "self_attn.o_proj.weight": (HIDDEN, HEADS * DIM),
+        "mlp.gate_proj.weight": (FFN, HIDDEN),
+        "mlp.up_proj.weight": (FFN, HIDDEN),
+        "mlp.down_proj.weight": (HIDDEN, FFN),
+        "input_layernorm.weight": (HIDDEN,),
+        "post_attention_layernorm.weight": (HIDDEN,),
+    }
+    for layer in range(LAYERS):
+        found |= {f"model.layers.{layer}.{name}": weight(*size) for name, size in shapes.items()}
+    return found
 
-    attention, mlp = "decoder.layers.self_attention", "decoder.layers.mlp"
+
+def as_mcore(hf: dict[str, Any]) -> dict[str, Any]:
+    """The same in Megatron's names, layers stacked, the vocabulary padded."""
+
+    def stacked(*names: str, join: Any = torch.cat) -> Any:
+        each = ([hf[f"model.layers.{n}.{name}"] for name in names] for n in range(LAYERS))
+        return torch.stack([join(parts) for parts in each])
+
+    padding = torch.zeros(PADDED - VOCABULARY, HIDDEN, dtype=torch.bfloat16)
+    attention = [f"self_attn.{letter}_proj.weight" for letter in "qkv"]
+    inner = "decoder.layers"
     return {
-        "embedding.word_embeddings.weight": padded(weights["model.embed_tokens.weight"]),
-        "output_layer.weight": padded(weights["lm_head.weight"]),
-        "decoder.final_layernorm.weight": weights["model.norm.weight"],
-        f"{attention}.linear_qkv.weight": stacked(lambda own: fused(own, "weight")),
-        f"{attention}.linear_qkv.bias": stacked(lambda own: fused(own, "bias")),
-        f"{attention}.linear_qkv.layer_norm_weight": stacked(
-            lambda own: own("input_layernorm.weight")
-        ),
-        f"{attention}.linear_proj.weight": stacked(lambda own: own("self_attn.o_proj.weight")),
-        f"{mlp}.linear_fc1.weight": stacked(
-            lambda own: torch.cat([own("mlp.gate_proj.weight"), own("mlp.up_proj.weight")])
-        ),
-        f"{mlp}.linear_fc1.layer_norm_weight": stacked(
-            lambda own: own("post_attention_layernorm.weight")
-        ),
-        f"{mlp}.linear_fc2.weight": stacked(lambda own: own("mlp.down_proj.weight")),
-        "optimizer.state.exp_avg.decoder.final_layernorm.weight": torch.rand(HIDDEN),
+        "embedding.word_embeddings.weight": torch.cat([hf["model.embed_tokens.weight"], padding]),
+        "output_layer.weight": torch.cat([hf["lm_head.weight"], padding]),
+        "decoder.final_layernorm.weight": hf["model.norm.weight"],
+        f"{inner}.self_attention.linear_qkv.weight": stacked(*attention, join=lambda x: fused(*x)),
+        f"{inner}.self_attention.linear_qkv.layer_norm_weight": stacked("input_layernorm.weight"),
+        f"{inner}.self_attention.linear_proj.weight": stacked("self_attn.o_proj.weight"),
+        f"{inner}.mlp.linear_fc1.weight": stacked("mlp.gate_proj.weight", "mlp.up_proj.weight"),
+        f"{inner}.mlp.linear_fc1.layer_norm_weight": stacked("post_attention_layernorm.weight"),
+        f"{inner}.mlp.linear_fc2.weight": stacked("mlp.down_proj.weight"),
+        "optimizer.state.exp_avg.output_layer.weight": torch.zeros(2),
     }
 
 
-class Place:
-    """A checkpoint and an export of it in a folder."""
+def save(folder: Path, tensors: dict[str, Any], **told: Any) -> Path:
+    """A torch_dist checkpoint with tracker and args.json."""
+    inside = folder / "iter_0000004"
+    inside.mkdir(parents=True)
+    dcp.save(tensors, checkpoint_id=str(inside), no_dist=True)
+    (folder / "latest_checkpointed_iteration.txt").write_text("4", encoding="utf-8")
+    (folder / "args.json").write_text(json.dumps(told), encoding="utf-8")
+    return folder
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.export, self.model = folder / "export", folder / "model"
-        for path in (self.export, self.model):
-            path.mkdir()
-        (self.model / "config.json").write_text(json.dumps(CONFIG))
 
-    def save(self, tensors: Tensors, **args: object) -> None:
-        """Write the checkpoint, as torch does."""
-        target = self.folder / "checkpoint-10" / "iter_0000010"
-        dcp.save(tensors, checkpoint_id=target, no_dist=True)
-        (target.parent / "args.json").write_text(json.dumps(args))
+def model(folder: Path, tensors: dict[str, Any]) -> Path:
+    folder.mkdir()
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        folder / "model.safetensors",
+    )
+    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    return folder
 
-    def prove(self, *more: str) -> int:
-        """The program's exit code."""
-        words = ["--checkpoint", str(self.folder / "checkpoint-10"), "--export", str(self.export)]
-        return proof.main([*words, "--config", str(self.model), *more])
+
+def look(place: Path, **more: Any) -> Any:
+    how = {"form": "hf", "lora": False, "every": True, "seed": 1, **more}
+    return proof.prove(place / "ck", place / "out", place / "base", **how)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def full(tmp_path: Path) -> Path:
+    hf = random_hf()
+    model(tmp_path / "base", hf)
+    model(tmp_path / "out", hf)
+    save(tmp_path / "ck", as_mcore(hf))
+    return tmp_path
 
 
-def test_whole_weights_are_the_same_bits(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    weights = hugging_face()
-    place.save(megatron(weights))
-    save_file(weights, place.export / "model.safetensors")
-    assert place.prove("--all") == 0
-    assert f"compared {len(weights)} of {len(weights)} tensors" in capsys.readouterr().out
+def spoil(folder: Path, change: Any) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("self_attn.k_proj.weight", "self_attn.v_proj.weight"),
-        ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
-        ("input_layernorm.weight", "post_attention_layernorm.weight"),
-        ("self_attn.k_proj.bias", "self_attn.v_proj.bias"),
-    ],
-)
-def test_two_that_changed_places_are_named(
-    place: Place, capsys: pytest.CaptureFixture[str], one: str, other: str
-) -> None:
-    weights = hugging_face()
-    place.save(megatron(weights))
-    names = [f"model.layers.2.{name}" for name in (one, other)]
-    swapped = {**weights, names[0]: weights[names[1]], names[1]: weights[names[0]]}
-    save_file(swapped, place.export / "model.safetensors")
-    assert place.prove() == 1
-    said = capsys.readouterr().out
-    assert all(f"error: {name} differs" in said for name in names)
+def test_a_right_export_is_proved_tensor_by_tensor(full: Path) -> None:
+    report = look(full)
+    assert report.proved
+    assert (report.equal, report.not_compared, report.skipped) == (3 + 9 * LAYERS, [], 0)
 
 
-def test_one_bit_is_enough(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    weights = hugging_face()
-    place.save(megatron(weights))
-    value = weights["model.layers.1.mlp.down_proj.weight"].clone()
-    value[3, 5] = torch.nextafter(value[3, 5], torch.tensor(9.0))
-    save_file(
-        {**weights, "model.layers.1.mlp.down_proj.weight": value},
-        place.export / "model.safetensors",
+def test_one_number_in_one_tensor_is_found(full: Path) -> None:
+    name = "model.layers.1.mlp.up_proj.weight"
+
+    def change(tensors: dict[str, Any]) -> None:
+        tensors[name][3, 5] += 1
+
+    spoil(full / "out", change)
+    report = look(full)
+    assert list(report.differ) == [name]
+    assert "1 numbers" in report.differ[name]
+
+
+def test_swapped_queries_and_keys_are_found(full: Path) -> None:
+    query, key = (f"model.layers.2.self_attn.{letter}_proj.weight" for letter in "qk")
+
+    def change(tensors: dict[str, Any]) -> None:
+        rows = GROUPS * DIM
+        both = tensors[query][:rows].clone(), tensors[key].clone()
+        tensors[query][:rows], tensors[key] = both[1], both[0]
+
+    spoil(full / "out", change)
+    assert set(look(full).differ) == {query, key}
+
+
+def test_a_lost_tensor_and_a_wrong_vocabulary_are_found(full: Path) -> None:
+    def change(tensors: dict[str, Any]) -> None:
+        del tensors["model.norm.weight"]
+        extra = torch.zeros(1, HIDDEN, dtype=torch.bfloat16)
+        tensors["model.embed_tokens.weight"] = torch.cat(
+            [tensors["model.embed_tokens.weight"], extra]
+        )
+
+    spoil(full / "out", change)
+    report = proof.prove(
+        full / "ck", full / "out", full / "base", form="hf", lora=False, every=False, seed=1
     )
-    assert place.prove("--all") == 1
-    assert "model.layers.1.mlp.down_proj.weight differs" in capsys.readouterr().out
+    proof.beside(full / "out", full / "base", report)
+    assert f"expected {VOCABULARY} rows" in report.differ["model.embed_tokens.weight"]
 
 
-def lora(weights: Tensors, *, scale: float) -> tuple[Tensors, Tensors, Tensors]:
-    """Adapters as Megatron saves them, the merged model, and the adapters as PEFT names them."""
+def test_a_name_without_a_rule_is_told_and_nothing_compared_is_no_proof(full: Path) -> None:
+    save(full / "odd", {"decoder.layers.mixer.weight": torch.zeros(2, 2)})
+    report = proof.prove(
+        full / "odd", full / "out", full / "base", form="hf", lora=False, every=True, seed=1
+    )
+    assert not report.proved
+    assert "decoder.layers.mixer.weight" in report.not_compared
+
+
+def test_the_sample_always_has_ends_and_is_the_same_again(full: Path) -> None:
+    report = look(full, every=False)
+    assert report.proved
+    assert report.skipped == 0  # so small a model is compared whole
+
+
+def test_a_cut_shard_is_no_proof(full: Path) -> None:
+    (shard,) = (full / "ck" / "iter_0000004").glob("*.distcp")
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(ShardError, match="cannot read"):
+        Shards(full / "ck").read("decoder.layers.mlp.linear_fc2.weight")
+
+
+def lora(tmp_path: Path, dtype: Any = torch.bfloat16) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Base, checkpoint of adapters as two tensor ranks would save them, and HF's A and B."""
+    hf = {name: tensor.to(dtype) for name, tensor in random_hf().items()}
+    model(tmp_path / "base", hf)
     torch.manual_seed(1)
-    rank, adapters, merged, apart = 2, {}, dict(weights), {}
-    for name, rows in (("self_attention.linear_proj", HIDDEN), ("mlp.linear_fc1", 2 * FFN)):
-        columns = HEADS * SIZE if "proj" in name else HIDDEN
-        a, b = torch.rand(LAYERS, rank, columns), torch.rand(LAYERS, rows, rank)
-        stem = f"decoder.layers.{name}"
-        adapters |= {f"{stem}.lora_A.default.weight": a, f"{stem}.lora_B.default.weight": b}
-        parts = {"self_attn.o_proj": slice(None)}
-        if "fc1" in name:
-            parts = {"mlp.gate_proj": slice(FFN), "mlp.up_proj": slice(FFN, None)}
-        for layer in range(LAYERS):
-            for part, cut in parts.items():
-                key = f"model.layers.{layer}.{part}"
-                merged[f"{key}.weight"] = weights[f"{key}.weight"] + scale * (
-                    b[layer, cut] @ a[layer]
-                )
-                peft = f"base_model.model.{key}"
-                apart[f"{peft}.lora_A.weight"] = a[layer].clone()
-                apart[f"{peft}.lora_B.weight"] = b[layer, cut].clone()
-    return adapters, merged, apart
+    tensors, apart = {}, {}
+    down = {"self_attention.linear_qkv": HIDDEN, "mlp.linear_fc1": HIDDEN}
+    first = {module: torch.randn(LAYERS, RANK, size) for module, size in down.items()}
+    parts = {"q": HEADS * DIM, "k": GROUPS * DIM, "v": GROUPS * DIM}
+    qkv, fc1 = [], []
+    for layer in range(LAYERS):
+        seconds = {
+            f"self_attn.{part}_proj": torch.randn(rows, RANK) for part, rows in parts.items()
+        }
+        halves = {f"mlp.{name}_proj": torch.randn(FFN, RANK) for name in ("gate", "up")}
+        qkv.append(fused(*seconds.values()))
+        share = FFN // RANKS
+        fc1.append(
+            torch.cat(
+                [
+                    half[r * share : (r + 1) * share]
+                    for r in range(RANKS)
+                    for half in halves.values()
+                ]
+            )
+        )
+        for module, group in zip(down, (seconds, halves), strict=True):
+            for name, second in group.items():
+                apart[f"model.layers.{layer}.{name}"] = (first[module][layer], second)
+    for module, seconds_ in zip(down, (qkv, fc1), strict=True):
+        stem = f"decoder.layers.{module}"
+        tensors[f"{stem}.lora_A.default.weight"] = first[module]
+        tensors[f"{stem}.lora_B.default.weight"] = torch.stack(seconds_)
+    save(tmp_path / "ck", tensors, lora_alpha=ALPHA, tensor_model_parallel_size=RANKS)
+    return hf, apart
 
 
-def test_merged_adapters_are_held_to_the_scale_of_the_checkpoint(
-    place: Place, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_merged_lora_is_proved_and_an_unmerged_tensor_is_found(tmp_path: Path, dtype: Any) -> None:
+    hf, apart = lora(tmp_path, dtype)
+    out = dict(hf)
+    for name, (first, second) in apart.items():
+        delta = ALPHA / RANK * (second.to(dtype) @ first.to(dtype))
+        out[f"{name}.weight"] = out[f"{name}.weight"] + delta.to(dtype)
+    model(tmp_path / "out", out)
+    report = look(tmp_path, lora=True)
+    assert report.proved, report.text()
+    assert report.equal == len(hf)
+
+    wrong = "model.layers.1.self_attn.v_proj.weight"
+    spoil(tmp_path / "out", lambda tensors: tensors.update({wrong: hf[wrong]}))
+    assert list(look(tmp_path, lora=True).differ) == [wrong]
+
+
+def test_adapters_alone_are_held_to_their_matrices(tmp_path: Path) -> None:
+    _, apart = lora(tmp_path)
+    tensors = {
+        f"base_model.model.{name}.lora_{letter}.weight": matrix.clone()
+        for name, pair in apart.items()
+        for letter, matrix in zip("AB", pair, strict=True)
+    }
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "adapter_model.safetensors"
+    save_file(tensors, path)
+    report = look(tmp_path, form="adapters", lora=True)
+    assert report.proved
+    assert report.equal == len(tensors)
+
+    wrong = "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"
+    tensors[wrong] = tensors[wrong].flip(0).contiguous()
+    save_file(tensors, path)
+    assert list(look(tmp_path, form="adapters", lora=True).differ) == [wrong]
+
+
+def test_the_program_repairs_what_was_lost_and_fails_where_a_tensor_differs(
+    full: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights = hugging_face()
-    adapters, merged, _ = lora(weights, scale=4.0)
-    place.save(adapters, lora_rank=2, lora_alpha=8)
-    save_file(weights, place.model / "model.safetensors")
-    save_file(merged, place.export / "model.safetensors")
-    assert place.prove("--all", "--base", str(place.model)) == 0
-    save_file(weights, place.export / "model.safetensors")  # never merged
-    assert place.prove("--base", str(place.model)) == 1
-    assert "self_attn.o_proj.weight differs" in capsys.readouterr().out
+    for name in ("tokenizer.json", "generation_config.json"):
+        (full / "base" / name).write_text("{}", encoding="utf-8")
+    words = ["--form", "hf", "--tuner", "full", "--proof", "full"]
+    for key, value in {
+        "checkpoint": "ck",
+        "exported": "out",
+        "base": "base",
+        "output": "p.json",
+    }.items():
+        words += [f"--{key}", str(full / value)]
+    proof.main(words)
+    assert json.loads((full / "p.json").read_text("utf-8"))["repaired"] == [
+        "generation_config.json",
+        "tokenizer.json",
+    ]
+    assert "copied from the base: tokenizer.json" in capsys.readouterr().out
+
+    spoil(full / "out", lambda tensors: tensors["model.norm.weight"].mul_(2))
+    with pytest.raises(SystemExit, match="tensors that differ"):
+        proof.main(words)
 
 
-def test_adapters_alone_are_the_same_bits(place: Place) -> None:
-    weights = hugging_face()
-    adapters, _, apart = lora(weights, scale=4.0)
-    place.save(adapters, lora_rank=2, lora_alpha=8)
-    save_file(apart, place.export / "adapter_model.safetensors")
-    assert place.prove("--all", "--adapters") == 0
-    name = "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"
-    save_file({**apart, name: apart[name] + 1}, place.export / "adapter_model.safetensors")
-    assert place.prove("--all", "--adapters") == 1
-
-
-def test_what_no_rule_knows_is_told(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    place.save(megatron(hugging_face()))
-    save_file({"visual.patch_embed.weight": torch.rand(2)}, place.export / "model.safetensors")
-    assert place.prove() == 0
-    said = capsys.readouterr().out
-    assert "not compared, as no rule knows them: 1: visual.patch_embed.weight" in said
-    assert "nothing is proven" in said
-
-
-def test_a_missing_index_is_an_error(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    weights = hugging_face()
-    place.save(megatron(weights))
-    save_file(weights, place.export / "model.safetensors")
-    (place.folder / "checkpoint-10" / "iter_0000010" / ".metadata").unlink()
-    assert place.prove() == 1
-    assert "cannot be compared" in capsys.readouterr().err
-
-
-def test_rows_of_a_group() -> None:
-    heads = Heads(query=4, groups=2, size=1)
-    assert rows_of("q", 8, heads, 0) == [0, 1, 4, 5]
-    assert rows_of("k", 8, heads, 0) == [2, 6]
-    assert rows_of("v", 8, heads, 0) == [3, 7]
-    with pytest.raises(ValueError, match="9 rows"):
-        rows_of("q", 9, heads, 0)
-
-
-def test_experts_have_their_own_index() -> None:
-    part = part_of("model.layers.3.mlp.experts.7.up_proj.weight")
-    assert part is not None
-    assert (part.layer, part.expert, part.cut) == (3, 7, "up")
+def test_what_upstream_wrote_is_not_overwritten(full: Path) -> None:
+    changed = json.dumps({**CONFIG, "torch_dtype": "float32", "rope_theta": 2})
+    (full / "out" / "config.json").write_text(changed, encoding="utf-8")
+    (full / "base" / "config.json").write_text(json.dumps({**CONFIG, "rope_theta": 1}), "utf-8")
+    found = proof.beside(full / "out", full / "base", look(full))
+    assert (full / "out" / "config.json").read_text("utf-8") == changed
+    assert found.differs == ["config.json: rope_theta 1 in the base, 2 here"]
