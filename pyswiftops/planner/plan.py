@@ -68,7 +68,8 @@ class Plan:
             for job, commands in data["jobs"].items()
         }
         fleet, spec = Fleet.model_validate(data["fleet"]), RunSpec.model_validate(data["run"])
-        return cls(str(data["run_id"]), fleet, spec, jobs)
+        later = {job: () for stage in CATALOG.values() for job in stage.jobs}  # than its version
+        return cls(str(data["run_id"]), fleet, spec, {**later, **jobs})
 
     def idle(self, stage: str) -> bool:
         """Whether a stage has nothing to do in this plan, as an eval that no one asked for."""
