@@ -20,7 +20,7 @@ import pytest
 from pyswiftops import matrix
 from pyswiftops.errors import MatrixError
 from pyswiftops.planner.commands import resume_needs
-from pyswiftops.planner.plan import make_plan
+from pyswiftops.planner.plan import Plan, make_plan
 from pyswiftops.planner.reasons import OURS
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
@@ -142,6 +142,12 @@ def test_a_plan_survives_json(case: str) -> None:
     for commands in plan_of(case).jobs.values():
         for command in commands:
             assert Command.from_dict(json.loads(json.dumps(command.to_dict()))) == command
+
+
+def test_a_plan_of_a_version_without_a_job_has_no_commands_of_it() -> None:
+    data = json.loads(json.dumps(plan_of("lora-cpu").to_dict()))
+    del data["jobs"]["export_proof"]
+    assert Plan.from_dict(data).jobs["export_proof"] == ()
 
 
 def test_hostile_paths_arrive_byte_for_byte() -> None:

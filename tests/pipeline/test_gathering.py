@@ -58,8 +58,7 @@ def test_weights_alone_export_to_the_same_bits(place: Place, tuner: str) -> None
     assert all(torch.equal(one[name], other[name]) for name in one)
     for run in (whole, slim):
         log = place.on(1, run) / "jobs" / "export_proof" / "log"
-        lines = next(log.parent.glob("*log*")).read_text() if not log.exists() else log.read_text()
-        assert "compared 25 of 25 tensors with the checkpoint" in lines
+        assert "25 tensors as the checkpoint has them, 0 differ, 0 not compared" in log.read_text()
     told = place.client.load(slim).stages["gather"]["result"]["gathered"]
     assert told["left_out"] > told["moved"] > 0
 
