@@ -27,17 +27,26 @@ class Ahead:
         plan: The run; ``gather.ahead`` of it nodes get each checkpoint.
         folder: The run's folder.
         tell: Called for every event.
+        cancelled: Whether the run was asked to stop.
         on_output: Called with what ansible-playbook itself prints.
+
+    Attributes:
+        trained: Whether training has succeeded: what is under way is given up then, as the stage
+            ``gather`` brings the end. After a failure it is awaited: it may be what is left.
     """
+
+    trained = False
 
     def __init__(
         self,
         plan: Plan,
         folder: RunFolder,
         tell: Tell,
+        cancelled: Callable[[], bool],
         on_output: Callable[[str], None] | None = None,
     ) -> None:
         self._plan, self._folder, self._tell, self._on_output = plan, folder, tell, on_output
+        self._cancelled = cancelled
         self._saves: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._last = 0
         self._over = threading.Event()
@@ -61,7 +70,8 @@ class Ahead:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._over.set()
+        if self.trained:
+            self._over.set()
         self._saves.put(None)
         if self._thread.is_alive():
             self._thread.join()
@@ -102,7 +112,7 @@ class Ahead:
             forks=max(5, len(fleet.members)),
             private=self._folder.private,
             on_output=self._on_output,
-            cancelled=self._over.is_set,
+            cancelled=lambda: self._over.is_set() or self._cancelled(),
             owner=str(self._folder.root),
         )
         if result.ok:

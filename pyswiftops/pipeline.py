@@ -208,9 +208,10 @@ class Pipeline:
         while True:
             start = self._continuing.start(self._plan, begun=begun)
             self._plan = start.plan
-            ahead = Ahead(self._plan, self._store.folder, self._emit, self._on_output)
-            with ahead:
+            folder, tell = self._store.folder, self._emit
+            with Ahead(self._plan, folder, tell, self._is_cancelled, self._on_output) as ahead:
                 result = self._play(stage, start.variables, ahead.take)
+                ahead.trained = result.ok
             if result.ok:
                 return result
             problem = self._failed_with(stage, result)

@@ -68,7 +68,7 @@ def test_a_checkpoint_is_gathered_while_training_goes_on(place: Place) -> None:
     place.share_base("ahead", "base")
     told = []
     training = {
-        "iterations": 40,  # long enough for the first save to be brought
+        "iterations": 120,  # long enough for the first save to be brought
         "micro_batch_size": 2,
         "global_batch_size": BATCH,
         "save_every": SAVED,
