@@ -21,6 +21,7 @@ def plugin() -> ModuleType:
 
 def test_no_filter_hides_another() -> None:
     parts = (
+        filters.checkpoints,
         filters.containers,
         filters.fetch,
         filters.installing,

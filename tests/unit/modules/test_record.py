@@ -93,11 +93,3 @@ def test_nodes_that_told_the_same_are_one_group() -> None:
     assert told["machines"] == [{"nodes": ["node-1", "node-2"], "kernel": "6"}]
     assert len(json.dumps(told)) < 10_000
     assert recorded(result()) == {}
-
-
-def test_what_gather_proved_stands_for_files_too_large_to_hash_again() -> None:
-    proven = {"checkpoint-5/iter/__1_0.distcp": {"size": 9, "blake2b": "ab"}}
-    files = {"iter/__1_0.distcp": {"bytes": 9, "blake2b": None}}
-    taken = {"files": {"checkpoint": {"path": "/t/checkpoint-5", "files": files}}}
-    told = recorded(result(("manifest", "node-2", {"files": proven}), ("record", "node-1", taken)))
-    assert told["files"]["checkpoint"]["files"]["iter/__1_0.distcp"]["blake2b"] == "ab"
