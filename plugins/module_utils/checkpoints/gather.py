@@ -213,7 +213,7 @@ def _locked(staging: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _opened(source: stream.Source) -> Iterator[stream.Stream]:
     try:
-        one = stream.Stream(source)
+        one = stream.Near(source) if source.remote is None else stream.Stream(source)
     except stream.StreamError as error:
         raise _explained(error) from error
     except OSError as error:
