@@ -15,9 +15,11 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,37 @@ def gather(request: Request, tell: Callable[[str], None] = lambda _line: None) -
         done = _answer(request, progress, began, total, left_out)
         _name(request, staging, record, done)
     return done
+
+
+def probe(request: Request, amount: int = 32 * 1024 * 1024) -> dict[str, Any]:
+    """Bring the beginning of each source's largest file, and throw it away.
+
+    Args:
+        request: What would be gathered.
+        amount: Bytes of each source at most.
+
+    Returns:
+        ``bytes`` and ``seconds``, of all sources at once, connections not counted, and
+        ``by_node``.
+
+    Raises:
+        GatherError: A source does not answer.
+    """
+    wishes: Wishes = []
+    for part in request.parts:
+        name = max(part.files, key=lambda name: part.files[name]["size"])
+        size = part.files[name]["size"]
+        begin = stream.Wish(name, size, ((0, min(size, amount)),))
+        wishes.append((part, [begin] if begin.bytes else []))
+    total = sum(wish.bytes for _, there in wishes for wish in there)
+    progress = Progress(total)
+    with tempfile.TemporaryDirectory(prefix="swiftops-probe-") as folder:
+        _fetch_all(replace(request, streams=1), wishes, Path(folder), progress, lambda _line: None)
+    return {
+        "bytes": total,
+        "seconds": round(progress.seconds, 3),
+        "by_node": progress.moved,
+    }
 
 
 def _answer(
