@@ -63,7 +63,7 @@ def gather(request: Request, tell: Callable[[str], None] = lambda _line: None) -
         RefusedGlobalError: The index names something that no checkpoint holds.
     """
     began = time.monotonic()
-    staging = request.dest.with_name(f".{request.dest.name}.gather")
+    staging = staging_of(request.dest)
     known = proof.record(request.dest)
     todo = [_without(part, request, known) for part in request.parts]
     index = f"{request.iter_dir}/{torch_dist_index.INDEX}"
@@ -82,6 +82,16 @@ def gather(request: Request, tell: Callable[[str], None] = lambda _line: None) -
         done = _answer(request, progress, began, total, left_out)
         _name(request, staging, record, done)
     return done
+
+
+def staging_of(dest: Path) -> Path:
+    """The folder that files of a gather into ``dest`` arrive in: the same each time.
+
+    It lies beside ``dest``, or in it where ``dest`` is a disk of its own: a rename cannot cross
+    disks.
+    """
+    own_disk = dest.is_dir() and dest.stat().st_dev != dest.parent.stat().st_dev
+    return dest / ".gather" if own_disk else dest.with_name(f".{dest.name}.gather")
 
 
 def probe(request: Request, amount: int = 32 * 1024 * 1024) -> dict[str, Any]:
@@ -210,7 +220,7 @@ def _require_room(dest: Path, staging: Path, wishes: Wishes) -> None:
         if (staging / name).is_file()
     )
     needed = sum(size for _, size in names) - here
-    disk = os.statvfs(dest.parent)
+    disk = os.statvfs(staging)
     free = disk.f_bavail * disk.f_frsize
     if needed > free:
         raise GatherError(

@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ def command(source: Source) -> list[str]:
     if remote.user is not None:
         argv += ["-l", remote.user]
     argv += [*remote.ssh_options, "--", remote.host.strip("[]")]
-    return [*argv, f"{source.python} -c '{_BOOT}'"]
+    return [*argv, f"exec {shlex.quote(source.python)} -c {shlex.quote(_BOOT)}"]
 
 
 def _program() -> bytes:
