@@ -131,6 +131,28 @@ def plan(
     return chosen, plan_gather(chosen.copies, ways, target, options)
 
 
+def rate_of(fleet: Fleet, found: GatherPlan) -> float:
+    """Bytes a second that a gather would move, by bringing the beginning of it; 0: nothing to.
+
+    Raises:
+        StageFailedError: a source does not answer.
+    """
+    if not found.request["parts"]:
+        return 0.0
+    answer: Mapping[str, Any]
+    if found.target.node == CONTROLLER:
+        answer = _here(found, "--probe", lambda _line: None)
+    else:
+        files = {"swiftops_gather_file": {"node": found.target.node, "request": found.request}}
+        result = Nodes(fleet).play("checkpoints.probe", {}, files)
+        if not result.ok:
+            failure = result.failures[-1]
+            message = str(failure.data.get("msg", failure.data))
+            raise StageFailedError("ckpt gather --plan", failure.node, message)
+        answer = result.data("gather_probe")[found.target.node]
+    return float(answer["bytes"]) / float(answer["seconds"])
+
+
 def for_good(options: Options) -> Options:
     """Options of a gather whose sources are removed then.
 
@@ -185,7 +207,7 @@ def carry_out(
         StageFailedError: it could not be brought; what has arrived is kept.
     """
     if found.target.node == CONTROLLER:
-        return _to_controller(found, tell)
+        return _here(found, "", tell)
     folder = GatherFolder(fleet.node_root(_node(fleet, found.target.node)), name)
     asked = {
         "name": name,
@@ -214,11 +236,13 @@ def carry_out(
     return {**(info.get("gathered") or {}), "stands": stands}
 
 
-def _to_controller(found: GatherPlan, tell: Callable[[str], None]) -> dict[str, Any]:
+def _here(found: GatherPlan, option: str, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Run the program of a gather on the controller; what it answers."""
     with tempfile.TemporaryDirectory(prefix="swiftops-") as folder:
         request = Path(folder, "request.json")
         write_json(request, dict(found.request))
         argv = [sys.executable, "-m", "pyswiftops.checkpoints.receive", str(request)]
+        argv += [option] if option else []
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for line in process.stdout or ():
             if line.startswith("gather: "):

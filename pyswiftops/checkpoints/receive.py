@@ -20,7 +20,8 @@ def main(argv: list[str]) -> int:
     """Gather what the request file asks for; the answer lies beside it then (``.answer``).
 
     Args:
-        argv: The path of the request, JSON (``module_utils/checkpoints/gather.py``).
+        argv: The path of the request, JSON (``module_utils/checkpoints/request.py``), and
+            ``--probe`` where only the rate is to be found out.
 
     Returns:
         0, or 1 where it cannot be done.
@@ -39,6 +40,10 @@ def main(argv: list[str]) -> int:
     file = Path(argv[0])
     try:
         asked = request.Request.from_dict(json.loads(file.read_text("utf-8")))
+        if "--probe" in argv[1:]:
+            answer = gather.probe(asked)
+            file.with_suffix(".answer").write_text(json.dumps(answer), encoding="utf-8")
+            return 0
         answer = gather.gather(asked, _say)
     except (errors.GatherError, torch_dist_index.TorchDistError, OSError) as problem:
         sys.stderr.write(f"error: {problem}\n")

@@ -220,9 +220,10 @@ class Checkpoints:
         chosen, found = moving.plan(
             source.fleet, told, name, checkpoint=checkpoint, to=place, options=options
         )
-        lines = tuple(found.lines())
         if only_plan:
+            lines = tuple(found.lines(moving.rate_of(source.fleet, found)))
             return Gathered(chosen.name, found.target, lines, found.total)
+        lines = tuple(found.lines())
         answer = moving.carry_out(source.fleet, name, found, tell)
         done = {key: answer.get(key, 0) for key in ("bytes", "moved", "seconds")}
         removed: Mapping[str, tuple[str, ...]] = {}

@@ -15,9 +15,11 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,7 @@ def gather(request: Request, tell: Callable[[str], None] = lambda _line: None) -
         RefusedGlobalError: The index names something that no checkpoint holds.
     """
     began = time.monotonic()
-    staging = request.dest.with_name(f".{request.dest.name}.gather")
+    staging = staging_of(request.dest)
     known = proof.record(request.dest)
     todo = [_without(part, request, known) for part in request.parts]
     index = f"{request.iter_dir}/{torch_dist_index.INDEX}"
@@ -80,6 +82,47 @@ def gather(request: Request, tell: Callable[[str], None] = lambda _line: None) -
         done = _answer(request, progress, began, total, left_out)
         _name(request, staging, record, done)
     return done
+
+
+def staging_of(dest: Path) -> Path:
+    """The folder that files of a gather into ``dest`` arrive in: the same each time.
+
+    It lies beside ``dest``, or in it where ``dest`` is a disk of its own: a rename cannot cross
+    disks.
+    """
+    own_disk = dest.is_dir() and dest.stat().st_dev != dest.parent.stat().st_dev
+    return dest / ".gather" if own_disk else dest.with_name(f".{dest.name}.gather")
+
+
+def probe(request: Request, amount: int = 32 * 1024 * 1024) -> dict[str, Any]:
+    """Bring the beginning of each source's largest file, and throw it away.
+
+    Args:
+        request: What would be gathered.
+        amount: Bytes of each source at most.
+
+    Returns:
+        ``bytes`` and ``seconds``, of all sources at once, connections not counted, and
+        ``by_node``.
+
+    Raises:
+        GatherError: A source does not answer.
+    """
+    wishes: Wishes = []
+    for part in request.parts:
+        name = max(part.files, key=lambda name: part.files[name]["size"])
+        size = part.files[name]["size"]
+        begin = stream.Wish(name, size, ((0, min(size, amount)),))
+        wishes.append((part, [begin] if begin.bytes else []))
+    total = sum(wish.bytes for _, there in wishes for wish in there)
+    progress = Progress(total)
+    with tempfile.TemporaryDirectory(prefix="swiftops-probe-") as folder:
+        _fetch_all(replace(request, streams=1), wishes, Path(folder), progress, lambda _line: None)
+    return {
+        "bytes": total,
+        "seconds": round(progress.seconds, 3),
+        "by_node": progress.moved,
+    }
 
 
 def _answer(
@@ -177,7 +220,7 @@ def _require_room(dest: Path, staging: Path, wishes: Wishes) -> None:
         if (staging / name).is_file()
     )
     needed = sum(size for _, size in names) - here
-    disk = os.statvfs(dest.parent)
+    disk = os.statvfs(staging)
     free = disk.f_bavail * disk.f_frsize
     if needed > free:
         raise GatherError(
@@ -213,7 +256,7 @@ def _locked(staging: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _opened(source: stream.Source) -> Iterator[stream.Stream]:
     try:
-        one = stream.Stream(source)
+        one = stream.Near(source) if source.remote is None else stream.Stream(source)
     except stream.StreamError as error:
         raise _explained(error) from error
     except OSError as error:

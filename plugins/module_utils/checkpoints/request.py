@@ -97,19 +97,31 @@ class Progress:
         moved: Node -> bytes that were sent.
         kept: Node -> bytes that were here already.
         began: When, on the monotonic clock.
+        first: When the first bytes had come.
+        last: When the last ones had.
     """
 
     total: int
     began: float = field(default_factory=time.monotonic)
     moved: dict[str, int] = field(default_factory=dict)
     kept: dict[str, int] = field(default_factory=dict)
+    first: float = 0.0
+    last: float = 0.0
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, node: str, moved: int, kept: int) -> None:
         """Count bytes of a node."""
         with self._guard:
+            now = time.monotonic()
+            self.first = self.first or now
+            self.last = now
             self.moved[node] = self.moved.get(node, 0) + moved
             self.kept[node] = self.kept.get(node, 0) + kept
+
+    @property
+    def seconds(self) -> float:
+        """From the first bytes to the last ones."""
+        return max(1e-3, self.last - self.first)
 
     def line(self) -> str:
         """A sentence: percent, bytes, rate, time left; rate by node."""

@@ -20,9 +20,11 @@ its bytes (or ``"same": true`` and none, where the receiver has them), and an en
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +34,8 @@ MAX_LINE = 256 * 1024 * 1024
 BLAKE2B = "blake2b"
 XXH3 = "xxh3"
 IDLE = 0.05
+WIDE = 1024 * 1024
+F_SETPIPE_SZ = 1031  # Python 3.10 has a name for it
 
 
 Hash = Callable[..., Any]
@@ -140,12 +144,38 @@ def opened(path: str, name: str, size: int) -> int:
 
 
 class Sending:
-    """One request being answered on ``out``."""
+    """One request being answered.
 
-    def __init__(self, out: int, request: dict[str, Any], digest_of: Hash) -> None:
-        self.out, self.request, self.digest_of = out, request, digest_of
+    Args:
+        emit: Called with a message, and with the bytes that belong to it.
+        request: The request.
+        digest_of: The hash that it names.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[dict[str, Any], bytes | memoryview], None],
+        request: dict[str, Any],
+        digest_of: Hash,
+    ) -> None:
+        self.emit, self.request, self.digest_of = emit, request, digest_of
         self.pace = Pace(request.get("rate") or 0)
         self.buffer = memoryview(bytearray(request["chunk"]))
+
+    def all(self) -> None:
+        """Answer for every file; trouble with one is told, and the next one is sent."""
+        for wish in self.request["files"]:
+            try:
+                self.file(wish)
+            except TroubleError as trouble:
+                self.tell({"error": str(trouble), "kind": trouble.kind, "of": wish["name"]})
+            except OSError as error:
+                text = f"cannot read {wish['name']}: {error}"
+                self.tell({"error": text, "kind": "unreadable", "of": wish["name"]})
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """A message without bytes."""
+        self.emit(message, b"")
 
     def file(self, wish: dict[str, Any]) -> None:
         """Send one file's chunks.
@@ -158,14 +188,14 @@ class Sending:
         descriptor = opened(path, name, wish["size"])
         try:
             before = os.fstat(descriptor)
-            tell(self.out, {"file": name})
+            self.tell({"file": name})
             self.chunks(descriptor, wish, before.st_size)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise TroubleError("changed", f"{name} changed while it was read")
-        tell(self.out, {"end": name, "mtime_ns": after.st_mtime_ns})
+        self.tell({"end": name, "mtime_ns": after.st_mtime_ns})
 
     def chunks(self, descriptor: int, wish: dict[str, Any], size: int) -> None:
         """Send what the receiver lacks; say of the rest that it is the same."""
@@ -174,15 +204,29 @@ class Sending:
         for at, piece in enumerate(pieces(ranges, self.request["chunk"])):
             data = read_piece(descriptor, piece, self.buffer, wish["name"])
             digest = self.digest_of(data).hexdigest()
+            message = {"bytes": len(data), "digest": digest}
             if at < len(have) and have[at] == digest:
-                tell(self.out, {"bytes": len(data), "digest": digest, "same": True})
+                self.tell({**message, "same": True})
                 continue
             self.pace.wait(len(data))
-            tell(self.out, {"bytes": len(data), "digest": digest}, data)
+            self.emit(message, data)
+
+
+def widen(out: int) -> None:
+    """Let more of a chunk be on its way at once: a pipe here, a socket under sshd."""
+    try:
+        fcntl.fcntl(out, F_SETPIPE_SZ, WIDE)
+    except OSError:
+        try:
+            with socket.socket(fileno=os.dup(out)) as end:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WIDE)
+        except OSError:
+            pass  # neither, or a limit of this machine: it goes on with what it has
 
 
 def serve(lines: IO[bytes], out: int) -> None:
     """Answer one request after the other, until the receiver says no more."""
+    widen(out)
     known = hashes()
     tell(out, {"hashes": list(known), "host": os.uname()[1]})
     while True:
@@ -190,15 +234,8 @@ def serve(lines: IO[bytes], out: int) -> None:
         if not line.strip():
             return
         request = json.loads(line)
-        sending = Sending(out, request, known[request["hash"]])
-        for wish in request["files"]:
-            try:
-                sending.file(wish)
-            except TroubleError as trouble:
-                tell(out, {"error": str(trouble), "kind": trouble.kind, "of": wish["name"]})
-            except OSError as error:
-                text = f"cannot read {wish['name']}: {error}"
-                tell(out, {"error": text, "kind": "unreadable", "of": wish["name"]})
+        digest_of = known[request["hash"]]
+        Sending(lambda message, data: tell(out, message, data), request, digest_of).all()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,8 @@ CHUNK = 1024 * 1024
 
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com"
 _BOOT = "import sys;exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"
-_PIPE_BYTES = 1024 * 1024
+FATAL = frozenset({"lost", "full", "damaged"})
+"""Kinds of trouble that end a stream; others are of one file."""
 _ALIVE = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
 _TAIL = 500
 
@@ -108,16 +110,16 @@ class Arrived:
 
 def command(source: Source) -> list[str]:
     """The argv that starts the far end."""
-    if source.remote is None:
-        return [source.python, "-c", _BOOT]
     remote = source.remote
+    if remote is None:
+        return [source.python, "-c", _BOOT]
     argv = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "Compression=no", "-c", CIPHERS, *_ALIVE]
     if remote.port is not None:
         argv += ["-p", str(remote.port)]
     if remote.user is not None:
         argv += ["-l", remote.user]
     argv += [*remote.ssh_options, "--", remote.host.strip("[]")]
-    return [*argv, f"{source.python} -c '{_BOOT}'"]
+    return [*argv, f"exec {shlex.quote(source.python)} -c {shlex.quote(_BOOT)}"]
 
 
 def _program() -> bytes:
@@ -129,7 +131,7 @@ def _program() -> bytes:
 
 def _widen(pipe: IO[bytes]) -> None:
     with contextlib.suppress(OSError):  # a limit of this machine
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        fcntl.fcntl(pipe, sender.F_SETPIPE_SZ, sender.WIDE)
 
 
 class Stream:
@@ -218,75 +220,150 @@ class Stream:
         Raises:
             StreamError: The stream broke, or no space is left; what has arrived stays.
         """
-        asked = []
+        self._say(json.dumps(_request(self.source, self.hash, wishes, folder)).encode() + b"\n")
         for wish in wishes:
-            held = _held(folder / wish.name, wish.bytes, self._digest_of)
-            asked.append({**vars(wish), "have": held})
-        request = {
-            "root": self.source.path,
-            "hash": self.hash,
-            "chunk": CHUNK,
-            "rate": self.source.rate,
-            "files": asked,
-        }
-        self._say(json.dumps(request).encode() + b"\n")
-        for wish in wishes:
+            target = Target(self.source.node, wish, folder / wish.name, moved)
             try:
-                arrived = self._file(wish, folder / wish.name, moved)
+                while not target.done:
+                    self._pass_on(target)
             except StreamError as error:
-                if error.kind in {"lost", "full", "damaged"}:
+                if error.kind in FATAL:
                     raise
                 yield wish.name, error
             else:
-                yield wish.name, arrived
-
-    def _file(self, wish: Wish, target: Path, moved: Callable[[int, int], None]) -> Arrived:
-        self._look_for_trouble(self._line())
-        arrived = Arrived()
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(target, flags, 0o644)
-            try:
-                while "end" not in (line := self._line()):
-                    self._look_for_trouble(line)
-                    sent = self._chunk(line, descriptor, wish, arrived)
-                    moved(sent, int(line["bytes"]) - sent)
-                os.ftruncate(descriptor, arrived.size)
+                yield wish.name, target.arrived
             finally:
-                os.close(descriptor)
-        except OSError as error:
-            text = f"cannot write {target} here: {error.strerror}"
-            raise StreamError("full", text, self.source.node) from error
-        if arrived.size != wish.bytes:
-            text = f"{wish.name} came with {arrived.size} of {wish.bytes} bytes"
-            raise StreamError("short", text, self.source.node)
-        arrived.mtime_ns = int(line["mtime_ns"])
-        os.utime(target, ns=(arrived.mtime_ns, arrived.mtime_ns))
-        return arrived
+                target.close()
 
-    def _chunk(self, line: Mapping[str, Any], descriptor: int, wish: Wish, arrived: Arrived) -> int:
-        """Take one chunk; returns the bytes of it that were sent."""
-        count, digest = int(line["bytes"]), str(line["digest"])
-        if not 0 < count <= CHUNK or arrived.size + count > wish.bytes:
+    def _pass_on(self, target: Target) -> None:
+        """Take one message, prove the bytes that it brings, and hand them on."""
+        line = self._line()
+        count = int(line.get("bytes", 0))
+        if not 0 <= count <= CHUNK:
             raise StreamError("lost", f"said a chunk of {count} bytes", self.source.node)
-        sent = 0
-        if not line.get("same"):
-            buffer = self._buffer[:count]
-            self._bytes(buffer)
-            if self._digest_of(buffer).hexdigest() != digest:
-                text = f"{wish.name}, bytes from {arrived.size} on: not what was hashed there"
-                raise StreamError("damaged", text, self.source.node)
-            _pwrite(descriptor, buffer, arrived.size)
-            sent = count
-        arrived.moved += sent
-        arrived.size += count
-        arrived.digests.append(digest)
-        return sent
+        data = self._buffer[: 0 if line.get("same") else count]
+        self._bytes(data)
+        if data and self._digest_of(data).hexdigest() != line["digest"]:
+            where = f"{target.wish.name}, bytes from {target.arrived.size} on"
+            text = f"{where}: not what was hashed there"
+            raise StreamError("damaged", text, self.source.node)
+        target.take(line, data)
 
-    def _look_for_trouble(self, line: Mapping[str, Any]) -> None:
-        if "error" in line:
-            raise StreamError(str(line["kind"]), str(line["error"]), self.source.node)
+
+class Near:
+    """Files of this machine: read, hashed and written without a way between."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.hash = next(iter(sender.hashes()))
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def fetch(
+        self, wishes: Sequence[Wish], folder: Path, moved: Callable[[int, int], None]
+    ) -> Iterator[tuple[str, Arrived | StreamError]]:
+        """As `Stream.fetch`."""
+        digest_of = sender.hashes()[self.hash]
+        for wish in wishes:
+            target = Target(self.source.node, wish, folder / wish.name, moved)
+            request = _request(self.source, self.hash, [wish], folder)
+            try:
+                sender.Sending(target.take, request, digest_of).all()
+            except StreamError as error:
+                if error.kind in FATAL:
+                    raise
+                yield wish.name, error
+            else:
+                yield wish.name, target.arrived
+            finally:
+                target.close()
+
+
+class Target:
+    """A file that arrives.
+
+    Args:
+        node: The source, for messages.
+        wish: What was asked for.
+        path: Where it goes.
+        moved: Called with the bytes that were sent, and those that need not be.
+    """
+
+    def __init__(
+        self, node: str, wish: Wish, path: Path, moved: Callable[[int, int], None]
+    ) -> None:
+        self.node, self.wish, self.path, self.moved = node, wish, path, moved
+        self.arrived = Arrived()
+        self.done = False
+        self._descriptor = -1
+
+    def close(self) -> None:
+        """Close the file; what has arrived stays."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def take(self, message: Mapping[str, Any], data: bytes | memoryview) -> None:
+        """Do what a message of the source says.
+
+        Args:
+            message: See `sender`.
+            data: Its bytes, proven.
+
+        Raises:
+            StreamError: It tells of trouble, does not fit, or cannot be written.
+        """
+        if "error" in message:
+            raise StreamError(str(message["kind"]), str(message["error"]), self.node)
+        try:
+            if "file" in message:
+                self._begin()
+            elif "end" in message:
+                self._end(int(message["mtime_ns"]))
+            else:
+                self._chunk(int(message["bytes"]), str(message["digest"]), data)
+        except OSError as error:
+            text = f"cannot write {self.path} here: {error.strerror}"
+            raise StreamError("full", text, self.node) from error
+
+    def _begin(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(self.path, flags, 0o644)
+
+    def _chunk(self, count: int, digest: str, data: bytes | memoryview) -> None:
+        if count <= 0 or self.arrived.size + count > self.wish.bytes:
+            raise StreamError("lost", f"said a chunk of {count} bytes", self.node)
+        _pwrite(self._descriptor, memoryview(data), self.arrived.size)
+        self.arrived.size += count
+        self.arrived.moved += len(data)
+        self.arrived.digests.append(digest)
+        self.moved(len(data), count - len(data))
+
+    def _end(self, mtime_ns: int) -> None:
+        if self.arrived.size != self.wish.bytes:
+            text = f"{self.wish.name} came with {self.arrived.size} of {self.wish.bytes} bytes"
+            raise StreamError("short", text, self.node)
+        os.ftruncate(self._descriptor, self.arrived.size)
+        os.utime(self._descriptor, ns=(mtime_ns, mtime_ns))
+        self.arrived.mtime_ns = mtime_ns
+        self.done = True
+
+
+def _request(source: Source, name: str, wishes: Sequence[Wish], folder: Path) -> dict[str, Any]:
+    """What the far end is asked for: with hashes of what is here already."""
+    digest_of = sender.hashes()[name]
+    files = [
+        {**vars(wish), "have": _held(folder / wish.name, wish.bytes, digest_of)} for wish in wishes
+    ]
+    return {
+        "root": source.path,
+        "hash": name,
+        "chunk": CHUNK,
+        "rate": source.rate,
+        "files": files,
+    }
 
 
 def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:

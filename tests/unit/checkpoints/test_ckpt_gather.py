@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def test_a_plan_says_who_gives_what_and_changes_nothing(
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["node-2", "to node-1"]
+    assert re.search(r"about \d+ s at \d+ MB/s", lines[-1])
     assert sorted(tmp_path.rglob("*")) == before
     assert len(saved) == 2
 

@@ -201,13 +201,30 @@ def test_a_second_gather_at_once_is_refused(
         gather(ask(told, dest))
 
 
+def far(utils: Utils, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a program read the files of this machine too, as it does elsewhere behind ssh."""
+    monkeypatch.setattr(utils("stream"), "Near", utils("stream").Stream)
+
+
+def test_a_program_of_its_own_sends_the_same(
+    told: Told, made: Made, utils: Utils, gather: Gather, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far(utils, monkeypatch)
+    dest = made.folders[0].parents[1] / "checkpoint-10"
+    gather(ask(told, dest))
+    assert same(made, dest)
+    gather(ask(told, dest, check=True))
+    assert same(made, dest)
+
+
 def test_bytes_that_change_on_their_way_are_not_written(
-    told: Told, utils: Utils, gather: Gather, tmp_path: Path, monkeypatch: Any
+    told: Told, utils: Utils, gather: Gather, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The far end lies about its bytes: it hashes them, then sends others."""
+    far(utils, monkeypatch)
     stream = utils("stream")
     honest = stream._program()
-    lying = honest.replace(b"digest}, data)", b"digest}, bytes(len(data)))")
+    lying = honest.replace(b"self.emit(message, data)", b"self.emit(message, bytes(len(data)))")
     assert lying != honest
     monkeypatch.setattr(stream, "_program", lambda: lying)
     with pytest.raises(utils("errors").GatherError, match="not what was hashed there"):
@@ -216,8 +233,9 @@ def test_bytes_that_change_on_their_way_are_not_written(
 
 
 def test_without_xxhash_blake2b_proves(
-    told: Told, made: Made, utils: Utils, gather: Gather, monkeypatch: Any
+    told: Told, made: Made, utils: Utils, gather: Gather, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    far(utils, monkeypatch)
     monkeypatch.setattr(utils("sender"), "hashes", lambda: {"blake2b": blake2b})
     dest = made.folders[0].parents[1] / "checkpoint-10"
     gather(ask(told, dest))
