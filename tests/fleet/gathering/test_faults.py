@@ -172,7 +172,9 @@ def test_a_host_key_that_is_not_the_pinned_one_is_refused(lab: Lab) -> None:
 
 def test_a_source_without_that_python(lab: Lab) -> None:
     def another(request: Request) -> None:
-        request["parts"][0]["python"] = "/opt/none/bin/python"
+        for part in request["parts"]:
+            if part["node"] == "node-2":
+                part["python"] = "/opt/none/bin/python"
 
     lab.ask(another)
     code, said = lab.gather()
