@@ -1,6 +1,6 @@
 """Gathers and exports of a mixed-precision training: every save ahead, whole, and weights alone.
 
-usage: checkpoints.py FOLDER [--device cpu] [--iterations N]
+usage: checkpoints.py FOLDER [--device cpu] [--iterations N] [--nodes 1]
 
 The demo's model is trained with all weights, saved with its optimizer and gathered on both nodes
 while training goes on. Then the last checkpoint is gathered whole and exported, and its copy
@@ -82,13 +82,17 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="gpu", choices=["gpu", "cpu"])
     parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--nodes", type=int, default=2, help="one GPU each")
     given = parser.parse_args()
-    options = DemoOptions("Ada", "a team", given.folder, device=given.device, tuner="full")
+    nodes = given.nodes
+    options = DemoOptions(
+        "Ada", "a team", given.folder, device=given.device, tuner="full", nodes=nodes
+    )
     files, fleet, base = prepare(options)
     place = Place(files, fleet)
-    whole = spec_of(base, "whole", given.iterations, {"ahead": 2})
+    whole = spec_of(base, "whole", given.iterations, {"ahead": nodes})
     place.apply(whole, "data", "convert", "train")
-    for number in (1, 2):  # before anything of the end is gathered
+    for number in range(1, nodes + 1):  # before anything of the end is gathered
         source, target = place.on(number, "whole"), place.on(number, "slim")
         for name in ("train", "mcore", "data"):
             if (source / name).exists():
@@ -99,7 +103,7 @@ def main() -> int:
     ahead = [event.data for event in place.events if event.kind is EventKind.GATHERED]
     last = f"checkpoint-{given.iterations}"
     told = {
-        run: place.client.load(run).stages["gather"]["result"]["gathered"]
+        run: place.client.load(run).stages["gather"]["result"].get("gathered")
         for run in ("whole", "slim")
     }
     sizes = {
@@ -116,7 +120,8 @@ def main() -> int:
     }
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
     sys.stdout.write(
-        f"RESULT device={given.device} ahead={len(ahead)} same_bits={report['same_bits']} "
+        f"RESULT device={given.device} nodes={nodes} ahead={len(ahead)} "
+        f"same_bits={report['same_bits']} "
         f"whole_mb={sizes['whole'] / 1e6:.0f} weights_mb={sizes['weights'] / 1e6:.0f} "
         f"weights_of_whole={sizes['weights'] / sizes['whole']:.3f}\n"
     )
