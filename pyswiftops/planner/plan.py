@@ -68,8 +68,11 @@ class Plan:
             for job, commands in data["jobs"].items()
         }
         fleet, spec = Fleet.model_validate(data["fleet"]), RunSpec.model_validate(data["run"])
-        later = {job: () for stage in CATALOG.values() for job in stage.jobs}  # than its version
-        return cls(str(data["run_id"]), fleet, spec, {**later, **jobs})
+        return cls(str(data["run_id"]), fleet, spec, jobs)
+
+    def commands(self, job: str) -> tuple[Command, ...]:
+        """A job's commands; none in a plan of a version that did not know the job."""
+        return self.jobs.get(job, ())
 
     def idle(self, stage: str) -> bool:
         """Whether a stage has nothing to do in this plan, as an eval that no one asked for."""
@@ -79,7 +82,7 @@ class Plan:
             return self.spec.method.backend == "swift"
         lead = WORK_OF.get(stage, stage)
         jobs = CATALOG[lead].jobs
-        return bool(jobs) and not any(self.jobs[job] for job in jobs)
+        return bool(jobs) and not any(self.commands(job) for job in jobs)
 
     def _fetched(self) -> list[str]:
         """What is fetched, from where, to where, as comments."""
@@ -100,7 +103,7 @@ class Plan:
             lines.append(f"# {stage.name}: {stage.what}")
             lines += self._fetched() if stage.name == "fetch" else []
             for job in stage.jobs:
-                lines += [f"{command.node}$ {command.shell()}" for command in self.jobs[job]]
+                lines += [f"{command.node}$ {command.shell()}" for command in self.commands(job)]
             lines.append("")
         return "\n".join(lines)
 

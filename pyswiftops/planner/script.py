@@ -124,7 +124,7 @@ def readme(plan: Plan, nodes: tuple[NodeFacts, ...]) -> str:
         lines.append(f"## {stage.name}: {stage.what}")
         lines.append("")
         for job in stage.jobs:
-            where = [command.node for command in plan.jobs[job]]
+            where = [command.node for command in plan.commands(job)]
             together = "  (all at once)" if len(where) > 1 else ""
             lines += [f"- on {node}: `bash {node}.sh {job}`{together}" for node in where]
         if stage.name == "convert":

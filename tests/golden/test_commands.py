@@ -147,7 +147,10 @@ def test_a_plan_survives_json(case: str) -> None:
 def test_a_plan_of_a_version_without_a_job_has_no_commands_of_it() -> None:
     data = json.loads(json.dumps(plan_of("lora-cpu").to_dict()))
     del data["jobs"]["export_proof"]
-    assert Plan.from_dict(data).jobs["export_proof"] == ()
+    plan = Plan.from_dict(data)
+    assert plan.commands("export_proof") == ()
+    assert plan.to_dict() == data  # and is the same plan, so that its run goes on
+    assert plan.text()
 
 
 def test_hostile_paths_arrive_byte_for_byte() -> None:
