@@ -17,7 +17,8 @@ PROC = Path("/proc")
 def users(folders: Sequence[str], proc: Path = PROC) -> dict[str, list[str]]:
     """Return folder to the processes that use it or what is in it.
 
-    The caller's own process and its ancestors count for none: they were told to look.
+    The caller's own process and its ancestors count for none: they were told to look; so were
+    other nodes' modules of the same play, where nodes share a machine and a disk.
 
     Args:
         folders: Absolute paths.
@@ -25,7 +26,11 @@ def users(folders: Sequence[str], proc: Path = PROC) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {folder: [] for folder in folders}
     wanted = {folder: {folder, os.path.realpath(folder)} for folder in folders}
-    for pid in sorted(set(_numbers(proc)) - _lineage(proc)):
+    own = _lineage(os.getpid(), proc)
+    play = next((pid for pid in own if _is_play(proc / str(pid))), None)
+    for pid in sorted(set(_numbers(proc)) - set(own)):
+        if play is not None and play in _lineage(pid, proc):
+            continue
         words, opened = _words(proc / str(pid)), _opened(proc / str(pid))
         for folder, names in wanted.items():
             if any(_names(word, name) for word in words for name in names):
@@ -43,10 +48,15 @@ def _numbers(proc: Path) -> list[int]:
     return [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()]
 
 
-def _lineage(proc: Path) -> set[int]:
-    pid, found = os.getpid(), set()
+def _is_play(process: Path) -> bool:
+    return any(Path(word).name == "ansible-playbook" for word in _words(process)[:2])
+
+
+def _lineage(pid: int, proc: Path) -> list[int]:
+    """Return a process and its ancestors, the nearest first."""
+    found: list[int] = []
     while pid > 0 and pid not in found:
-        found.add(pid)
+        found.append(pid)
         try:
             text = (proc / str(pid) / "stat").read_text("ascii", "replace")
             pid = int(text.rpartition(")")[2].split()[1])

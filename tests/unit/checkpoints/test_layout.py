@@ -367,6 +367,28 @@ def test_a_process_that_names_a_folder_or_has_its_file_open_uses_it(tmp_path: Pa
     assert in_use.users([str(folder)]) == {str(folder): []}
 
 
+def test_another_nodes_module_of_the_same_play_is_no_user(tmp_path: Path) -> None:
+    """On one machine, with a disk that both nodes see, it reads the same files just now."""
+    folder = tmp_path / "checkpoint-10"
+    folder.mkdir()
+    (folder / "file").write_text("x")
+    play, other, stranger = 900002, 900003, 900004
+    for pid, parent, words in (
+        (os.getpid(), play, ["python"]),
+        (play, 1, ["python", "/bin/ansible-playbook", "ledger.yml"]),
+        (other, play, ["python"]),
+        (stranger, 1, ["python"]),
+    ):
+        process = tmp_path / "proc" / str(pid)
+        (process / "fd").mkdir(parents=True)
+        (process / "stat").write_text(f"{pid} (python) S {parent} 0")
+        (process / "cmdline").write_bytes(b"\0".join(word.encode() for word in words))
+        if pid in {other, stranger}:
+            (process / "fd" / "3").symlink_to(folder / "file")
+    found = in_use.users([str(folder)], tmp_path / "proc")
+    assert found[str(folder)] == [f"python (pid {stranger}) has a file of it open"]
+
+
 # The module.
 
 
