@@ -221,19 +221,13 @@ class Stream:
             StreamError: The stream broke, or no space is left; what has arrived stays.
         """
         self._say(json.dumps(_request(self.source, self.hash, wishes, folder)).encode() + b"\n")
-        for wish in wishes:
-            target = Target(self.source.node, wish, folder / wish.name, moved)
-            try:
-                while not target.done:
-                    self._pass_on(target)
-            except StreamError as error:
-                if error.kind in FATAL:
-                    raise
-                yield wish.name, error
-            else:
-                yield wish.name, target.arrived
-            finally:
-                target.close()
+
+        def bring(target: Target) -> None:
+            while not target.done:
+                self._pass_on(target)
+
+        targets = [Target(self.source.node, wish, folder / wish.name, moved) for wish in wishes]
+        yield from _brought(targets, bring)
 
     def _pass_on(self, target: Target) -> None:
         """Take one message, prove the bytes that it brings, and hand them on."""
@@ -265,19 +259,30 @@ class Near:
     ) -> Iterator[tuple[str, Arrived | StreamError]]:
         """As `Stream.fetch`."""
         digest_of = sender.hashes()[self.hash]
-        for wish in wishes:
-            target = Target(self.source.node, wish, folder / wish.name, moved)
-            request = _request(self.source, self.hash, [wish], folder)
-            try:
-                sender.Sending(target.take, request, digest_of).all()
-            except StreamError as error:
-                if error.kind in FATAL:
-                    raise
-                yield wish.name, error
-            else:
-                yield wish.name, target.arrived
-            finally:
-                target.close()
+
+        def bring(target: Target) -> None:
+            request = _request(self.source, self.hash, [target.wish], folder)
+            sender.Sending(target.take, request, digest_of).all()
+
+        targets = [Target(self.source.node, wish, folder / wish.name, moved) for wish in wishes]
+        yield from _brought(targets, bring)
+
+
+def _brought(
+    targets: Sequence[Target], bring: Callable[[Target], None]
+) -> Iterator[tuple[str, Arrived | StreamError]]:
+    """Bring one file after the other; trouble with one is its answer, a broken stream is raised."""
+    for target in targets:
+        try:
+            bring(target)
+        except StreamError as error:
+            if error.kind in FATAL:
+                raise
+            yield target.wish.name, error
+        else:
+            yield target.wish.name, target.arrived
+        finally:
+            target.close()
 
 
 class Target:
