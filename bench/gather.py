@@ -10,9 +10,11 @@ cache, as after a save; the target is new each time. Without a limit, then with 
 held at LIMIT megabits a second (tc tbf on the host's end of its cable). ``stage`` is the whole
 playbook of the stage gather when there is nothing left to move, seen from the controller.
 
-MEBIBYTES (512, of each node), REPEATS (3) and LIMIT (1000; 0 leaves it out) are taken from the
-environment. Numbers of the checkpoint are random; of each rank a seventh is weights. Needs root,
-Docker and debootstrap.
+Numbers of that checkpoint are random; of each rank a seventh is weights. Then the same on two
+nodes with a checkpoint that Megatron wrote (bench/real_checkpoint.py).
+
+MEBIBYTES (512, of each node), REPEATS (3), LIMIT (1000; 0 leaves it out) and REAL (1; 0 leaves it
+out) are taken from the environment. Needs root, Docker and debootstrap.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.checkpoints import MIB, Made, make
+from bench import real_checkpoint
 from bench.container_nodes import Nodes, container_nodes, run
 from pyswiftops.content import collections_path
 from pyswiftops.planner.gathering import GatherPlan, Options, Target, choose, plan_gather
@@ -38,6 +41,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 MEBIBYTES = int(os.environ.get("MEBIBYTES", "512"))
 REPEATS = int(os.environ.get("REPEATS", "3"))
 LIMIT = int(os.environ.get("LIMIT", "1000"))
+REAL = os.environ.get("REAL", "1") != "0"
 TARGET = Path("/data/target")
 GCM = "ssh -c aes128-gcm@openssh.com"
 RECEIVE = "exec python3 -m pyswiftops.checkpoints.receive /data/request.json"
@@ -149,12 +153,11 @@ class Lab:
     def equal(self) -> None:
         """The target holds what the sources hold, byte for byte."""
         for folder in self.made.folders:
-            for path in folder.rglob("*"):
-                if path.is_file():
-                    other = self.dest / path.relative_to(folder)
-                    assert path.stat().st_size == other.stat().st_size, other
-                    done = subprocess.run(["cmp", "-s", path, other], check=False)
-                    assert done.returncode == 0, other
+            for path in (folder / self.made.iter_dir).iterdir():
+                other = self.dest / path.relative_to(folder)
+                assert path.stat().st_size == other.stat().st_size, other
+                done = subprocess.run(["cmp", "-s", path, other], check=False)
+                assert done.returncode == 0, other
 
 
 def ledger(made: Made, names: list[str], there: Callable[[Path], Path]) -> dict[str, dict]:
@@ -301,11 +304,19 @@ def main() -> None:
                     measure(lab, f"{LIMIT} Mbit/s to each node")
             stage = stage_again(nodes, data, made)
             print(f"\nthe role gather with nothing left to move, by ansible: {stage:.2f} s")
+            real = ""
+            if REAL:
+                found = real_checkpoint.train(data / real_checkpoint.RUN_ID)
+                told = measure(Lab(nodes, data, found), "no limit, written by Megatron")
+                real = (
+                    f" real_full_vs_scp={told['whole'] / told['scp']:.3f}"
+                    f" real_weights_only_vs_scp={told['scp'] / told['weights']:.2f}"
+                )
     print(
         f"\nRESULT full_vs_scp={free['whole'] / free['scp']:.3f} "
         f"weights_only_vs_scp={free['scp'] / free['weights']:.2f} "
         f"second_s={free['second']:.2f} resumed_fraction={free['fraction']:.3f} "
-        f"stage_second_s={stage:.2f} full_vs_rsync={free['whole'] / free['rsync']:.3f}"
+        f"stage_second_s={stage:.2f} full_vs_rsync={free['whole'] / free['rsync']:.3f}{real}"
     )
 
 
