@@ -16,6 +16,7 @@ from ansible_collections.pyswiftops.fleet.plugins.modules.converge import ARGUME
 
 UTILS = Path(__file__).resolve().parent.parent / "module_utils"
 SOURCES = ("resources", "listening", "converge")  # each imports only those before it
+APART = {"parts", "pending", "network_peers"}  # not of a part
 # Reads the sources and the request from standard input; its own text is all that is in argv.
 START = (
     "import json,sys,types as t;d=json.load(sys.stdin)\n"
@@ -37,7 +38,7 @@ def _joined(arguments: Mapping[str, Any]) -> dict[str, Any]:
         )
     joined = {name: value for name, value in arguments.items() if name != "parts"}
     for part in arguments.get("parts") or []:
-        if not isinstance(part, Mapping) or not set(part) <= set(ARGUMENTS) - {"parts", "pending"}:
+        if not isinstance(part, Mapping) or not set(part) <= set(ARGUMENTS) - APART:
             found = sorted(part) if isinstance(part, Mapping) else type(part).__name__
             raise AnsibleActionFail(  # names alone: contents may be secret
                 f"expected: parts with needs, resources, reactions, checks; found: {found}; "
@@ -71,7 +72,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         given.pop("parts")  # they are joined
         request = {**given, "resources": [self._with_content(item) for item in given["resources"]]}
         request["check_mode"] = self._task.check_mode
-        sources = [[name, (UTILS / f"{name}.py").read_text("utf-8")] for name in SOURCES]
+        told = ("network_facts",) if given["network_peers"] is not None else ()
+        sources = [[name, (UTILS / f"{name}.py").read_text("utf-8")] for name in (*told, *SOURCES)]
         payload = json.dumps({"sources": sources, "request": request})
         command = shlex.join([*self._python(task_vars or {}), "-I", "-S", "-c", START])
         done = self._low_level_execute_command(command, in_data=payload.encode())

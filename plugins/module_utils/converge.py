@@ -5,7 +5,8 @@
 A request lists ``resources`` (what must be on the node), ``reactions`` (what to do when some of
 them changed) and ``checks`` (what must be in effect, looked at every time). Content, mode and
 owner are always read from the node. The action plugin ships this file and what it imports, and the
-request, on the standard input of one execution.
+request, on the standard input of one execution. A request may also ask what the node knows of its
+network, so that this costs no execution of its own.
 
 Standard library only, Python 3.9 or newer.
 """
@@ -134,7 +135,7 @@ def converge(request: dict) -> dict:
 
     Args:
         request: ``needs``, ``resources``, ``reactions``, ``checks``, ``pending`` (a file),
-            ``check_mode``.
+            ``check_mode``, ``network_peers`` (addresses).
     """
     check = bool(request.get("check_mode"))
     reactions = request.get("reactions") or []
@@ -175,4 +176,9 @@ def converge(request: dict) -> dict:
 
 def main(request: dict) -> None:
     """Print the answer to a request."""
-    sys.stdout.write(json.dumps(converge(request)) + "\n")
+    answer = converge(request)
+    if request.get("network_peers") is not None:
+        from .network_facts import gather  # noqa: PLC0415 only shipped where it is asked for
+
+        answer["network"] = gather(request["network_peers"])
+    sys.stdout.write(json.dumps(answer) + "\n")

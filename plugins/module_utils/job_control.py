@@ -115,6 +115,7 @@ def request_of(params: Mapping[str, Any]) -> Request:
         "token": params["token"] or "",
         "hang_timeout": params.get("hang_timeout") or 0,
         "progress_file": params.get("progress_file"),
+        "env_file": params.get("env_file"),
         "watch": _watch(params),
     }
     files = {str(path): str(text) for path, text in (params["files"] or {}).items()}

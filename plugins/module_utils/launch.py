@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Mapping
@@ -47,8 +48,11 @@ class Started(NamedTuple):
 
 
 def environment(request: Mapping[str, object], base: Mapping[str, str]) -> dict[str, str]:
-    """Return the leader's environment: the base, the request's, and the job's own names."""
-    env = dict(base)
+    """Return the leader's environment: the node's file, the base, the request's, and the job's own.
+
+    What comes later wins, so that the file never overrules what the machine or the user sets.
+    """
+    env = {**env_file(str(request.get("env_file") or "")), **base}
     env.update(_strings(request["env"]))
     env.update(_strings(request["secret_env"]))
     folders = request["path"]
@@ -62,6 +66,18 @@ def environment(request: Mapping[str, object], base: Mapping[str, str]) -> dict[
     if hook:
         env.update(imports.environment(Path(hook), Path(records), env.get("PYTHONPATH", "")))
     return env
+
+
+def env_file(path: str) -> dict[str, str]:
+    """Return the variables of a file of NAME=value lines, quoted as for a shell; none of no file."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines() if path else []
+        words = [word for line in lines for word in shlex.split(line, comments=True)]
+    except (OSError, ValueError):
+        return {}
+    return {
+        name: value for name, equals, value in (word.partition("=") for word in words) if equals
+    }
 
 
 def _strings(found: object) -> dict[str, str]:

@@ -194,6 +194,11 @@ options:
   pending:
     description: A file on the node that names reactions which are due, while they are.
     type: str
+  network_peers:
+    description: Addresses of nodes; where given, also tell what M(pyswiftops.fleet.network_facts)
+      tells, in the same execution.
+    type: list
+    elements: str
 attributes:
   check_mode:
     description: Says what would change. Validators look at new content outside of its folder.
@@ -243,6 +248,10 @@ reactions:
   returned: always
   type: list
   elements: dict
+network:
+  description: As M(pyswiftops.fleet.network_facts) returns it.
+  returned: where O(network_peers) is given
+  type: dict
 """
 
 NEED = {
@@ -320,4 +329,5 @@ ARGUMENTS = {
         "required_one_of": [["argv", "port"]],
     },
     "pending": {"type": "str"},
+    "network_peers": {"type": "list", "elements": "str"},
 }

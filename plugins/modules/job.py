@@ -52,6 +52,11 @@ options:
         and TORCH_SYMM_MEM_*.
     type: dict
     default: {}
+  env_file:
+    description:
+      - A file on the node with more of them, a NAME=value a line. O(env) wins, and so does what the
+        machine sets. None if it is not there.
+    type: path
   secret_env:
     description: Environment variables that are never shown or kept in a file once the job runs.
     type: dict
@@ -384,6 +389,7 @@ def arguments() -> dict[str, dict[str, object]]:
         "node": {"type": "str"},
         "argv": {"type": "list", "elements": "str"},
         "env": {"type": "dict", "default": {}},
+        "env_file": {"type": "path"},
         "secret_env": {"type": "dict", "default": {}, "no_log": True},
         "path": paths,
         "cwd": {"type": "path"},

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pyswiftops.network import document
 from pyswiftops.settings import mesh, mirrors, sshd
 
 FUNCTIONS: tuple[Callable[..., Any], ...] = (
+    document.nccl_as_kept,
+    document.nccl_peers,
+    document.nccl_resources,
     mesh.all_pinned,
     mesh.genders,
     mesh.hostfile,

@@ -27,6 +27,7 @@ GROUP = "swiftops_nodes"
 HOSTS = "swiftops_hosts"
 LOOPBACK = "127.0.0.1"
 MOST_GPUS = 128  # of one node
+NETWORK_FILE = "/etc/swiftops/nccl.env"  # what a node trains over, as the role nccl writes it
 NODE_PYTHON = "/opt/swift/bin/python"  # of the images that we build
 
 
@@ -51,6 +52,9 @@ class Node(Model):
     port: int | None = Field(default=None, ge=1, le=65535, description="SSH port of this node.")
     training_address: Address | None = Field(
         default=None, description="Address on the training network; default: address."
+    )
+    training_interface: Interface | None = Field(
+        default=None, description="Interface NCCL and Gloo use on this node; default: the fleet's."
     )
     root: Text | None = Field(default=None, description="The node's own directory, absolute.")
     gpus: int | list[int] | None = Field(
@@ -117,7 +121,8 @@ class Fleet(Model):
         default=None, description="CIDR that every training_address must lie in."
     )
     training_interface: Interface | None = Field(
-        default=None, description="Interface NCCL and Gloo use; lo on local fleets."
+        default=None,
+        description="Interface NCCL and Gloo use; default: that of the routes to other nodes.",
     )
     ssh: Ssh = Field(default_factory=Ssh, description="How the controller logs in to nodes.")
     host_ssh: Ssh = Field(default_factory=Ssh, description="How it logs in to hosts.")
@@ -297,7 +302,8 @@ class Fleet(Model):
                 "swiftops_root": roots[node.name],
                 "swiftops_python": self._python(node),
                 "swiftops_address": self.address_in_training(node),
-                "swiftops_interface": self._interface(),
+                "swiftops_interface": node.training_interface or self._interface(),
+                "swiftops_network_file": "" if self.runtime is Runtime.LOCAL else NETWORK_FILE,
                 "swiftops_hub": self.hub.model_dump(mode="json", exclude_defaults=True),
                 "swiftops_shared_paths": list(self.shared_paths),
                 "swiftops_hidden_paths": [

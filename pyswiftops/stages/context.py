@@ -111,7 +111,7 @@ class Context:
         }
         if node.interface:
             env["GLOO_SOCKET_IFNAME"] = node.interface
-            env["NCCL_SOCKET_IFNAME"] = node.interface
+            env["NCCL_SOCKET_IFNAME"] = f"={node.interface}"  # NCCL takes prefixes, Gloo names
         return env
 
     def words(

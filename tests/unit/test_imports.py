@@ -13,7 +13,7 @@ LAYERS = (
     ("paths", "content", "explain", "tokens", "redact"),
     ("matrix", "hardware"),
     ("forecast", "installed", "wheelhouse", "flag_walk"),
-    ("stages", "planner", "data", "checkpoints", "settings", "installing"),
+    ("stages", "planner", "data", "checkpoints", "settings", "network", "installing"),
     ("filters", "translate", "solver"),
     ("guard", "private", "leftovers"),
     ("process",),
