@@ -69,15 +69,14 @@ def environment(request: Mapping[str, object], base: Mapping[str, str]) -> dict[
 
 
 def env_file(path: str) -> dict[str, str]:
-    """Return the variables of a file of NAME=value lines, quoted as for a shell; none of no file."""
+    """Return the variables of a file: NAME=value lines, quoted as for a shell; none of no file."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines() if path else []
         words = [word for line in lines for word in shlex.split(line, comments=True)]
     except (OSError, ValueError):
         return {}
-    return {
-        name: value for name, equals, value in (word.partition("=") for word in words) if equals
-    }
+    parts = [word.partition("=") for word in words]
+    return {name: value for name, equals, value in parts if equals}
 
 
 def _strings(found: object) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from pyswiftops import fleet_network
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
 from pyswiftops.doctor import Verdict, examine
@@ -20,22 +21,30 @@ from pyswiftops.planner.reasons import why as reasons_of
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 
-ERROR = "error"
+ERROR, NETWORK = "error", "nccl"
 
 
 def why(
-    name: Annotated[str, typer.Argument(help="A flag, a variable, or the word 'error'.")],
+    name: Annotated[
+        str, typer.Argument(help="A flag, a variable, or one of the words 'error' and 'nccl'.")
+    ],
     log: Annotated[
         Path | None, typer.Argument(help="With 'error': a log file, or - for standard input.")
     ] = None,
     fleet: opt.FleetFile = opt.FLEET,
     run: opt.RunFile = opt.RUN,
     *,
+    now: Annotated[
+        bool, typer.Option("--now", help="With 'nccl': ask the nodes, not what up has kept.")
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Say why a flag or variable has its value, or what an error in a log means."""
+    """Say why a flag or variable has its value, what an error means, or what nodes train over."""
     if name == ERROR:
         _why_error(log, as_json=as_json)
+        return
+    if name == NETWORK:
+        _why_network(fleet, run, now=now, as_json=as_json)
         return
     plan = make_plan(Fleet.load(fleet), RunSpec.load(run), "why")
     found = reasons_of(plan, name)
@@ -46,6 +55,33 @@ def why(
     for reason in found:
         table.add_row(reason.job, reason.node, escape(reason.value), escape(reason.why))
     show.out.print(table)
+
+
+def _why_network(fleet_file: Path, run_file: Path, *, now: bool, as_json: bool) -> None:
+    """What every node trains over; a run file is read where there is one."""
+    fleet = Fleet.load(fleet_file)
+    run = RunSpec.load(run_file) if run_file != opt.RUN or run_file.exists() else None
+    found = fleet_network.asked(fleet, run) if now else fleet_network.kept(fleet, run)
+    if as_json:
+        opt.emit(
+            {
+                "fabric": found.fabric,
+                "addresses": found.addresses,
+                "nodes": {
+                    node: {name: asdict(value) for name, value in values.items()}
+                    for node, values in found.nodes.items()
+                },
+                "remarks": [asdict(mark) for mark in found.remarks],
+            }
+        )
+        return
+    table = show.folding("node", "variable", "value", "why")
+    for node, values in found.nodes.items():
+        for name, value in values.items():
+            table.add_row(node, name, escape(value.value), escape(value.why))
+    show.out.print(table)
+    for mark in found.remarks:
+        typer.echo(f"\n{mark.severity.value} ({mark.code})\n{mark.finding}")
 
 
 def _why_error(log: Path | None, *, as_json: bool) -> None:

@@ -75,7 +75,8 @@ def _left_out(node: NodeNetwork, chosen: Link) -> str:
 
 def _named(node: NodeNetwork, ways: dict[str, Route], remarks: list[Remark]) -> Choice:
     name = str(node.interface)
-    link, why = node.links.get(name), "training_interface of the fleet says so"
+    link = node.links.get(name)
+    why = "the fleet names it: training_interface, or eth0 and lo where it made the network"
     if not node.told:
         return Choice(_unseen(name), node.address, why, tuple(remarks))
     if link is None:

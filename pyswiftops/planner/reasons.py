@@ -69,7 +69,7 @@ ENVIRONMENT = {
     "NODE_RANK": "the node's place in the fleet file",
     "NPROC_PER_NODE": "gpus of the node; always set, as upstream does not start torchrun without",
     "GLOO_SOCKET_IFNAME": "training_interface of the fleet; lo on local fleets",
-    "NCCL_SOCKET_IFNAME": "training_interface of the fleet; lo on local fleets",
+    "NCCL_SOCKET_IFNAME": "training_interface of the fleet, = for it alone; lo on local fleets",
 }
 
 

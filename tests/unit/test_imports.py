@@ -24,6 +24,7 @@ LAYERS = (
     ("release_line",),
     ("ahead", "continuing", "pipeline", "nodes", "provision"),
     (
+        "fleet_network",
         "joblogs",
         "passport",
         "checkpoints.adopted",
