@@ -211,13 +211,12 @@ def _without_ip(targets: list, root: str) -> tuple:
 
 
 def _kind_of(root: str, name: str) -> str | None:
-    folder = os.path.join(root, "sys/class/net", name)
-    for file, kind in (("bonding", "bond"), ("bridge", "bridge"), ("device", None)):
-        if os.path.exists(os.path.join(folder, file)):
-            return kind
-    if os.path.exists(os.path.join(root, "proc/net/vlan", name)):
-        return "vlan"
-    return "veth" if _sys(root, "net", name, "iflink") != _sys(root, "net", name, "ifindex") else ""
+    """The kind as iproute2 says it; a virtual interface that the kernel gives no type is a veth."""
+    told = re.search(r"^DEVTYPE=(\w+)", _sys(root, "net", name, "uevent"), re.MULTILINE)
+    path = os.path.realpath(os.path.join(root, "sys/class/net", name))
+    if told or "/virtual/" not in path:
+        return told.group(1) if told else None
+    return "tun" if _sys(root, "net", name, "tun_flags") else "veth"
 
 
 def _fourth(name: str) -> list:

@@ -50,11 +50,12 @@ class Decision:
     remarks: tuple[Remark, ...]
 
     def environment(self, node: str) -> dict[str, str]:
-        """What the node's file holds: derived values that neither fleet nor machine sets."""
+        """What the node's file holds: what is derived, and the interface that the fleet names."""
         return {
             name: value.value
             for name, value in self.nodes[node].items()
-            if value.source == DERIVED and name not in LAUNCH
+            if name not in LAUNCH
+            and (value.source == DERIVED or (name in INTERFACE and value.source == FLEET))
         }
 
 

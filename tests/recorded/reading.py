@@ -187,47 +187,13 @@ LOOPBACK = {
 def facts(machine: Mapping[str, Any]) -> dict[str, Any]:
     """What a machine would tell, without routes: recorded texts, and what is supposed beside."""
     recorded, supposed = machine["recorded"], machine.get("supposed") or {}
-    links = [copy.deepcopy(LOOPBACK)]
-    if "ip_json" in recorded:
-        links += network_facts.split(recorded["ip_json"])[0]
-    for tool, read in LINKS.items():
-        links += read(recorded[tool]) if tool in recorded else []
-    found: Ports = {}
-    for tool, read_ports in PORTS.items():
-        for port, told in read_ports(recorded.get(tool, "")).items():
-            found.setdefault(port, {}).update(told)
-    for name, more in (supposed.get("ports") or {}).items():
-        for (device, _), told in found.items():
-            if re.fullmatch(name, device):
-                told.update(more)
-    by_name = {link["ifname"]: link for link in links}
-    for name, more in (supposed.get("links") or {}).items():
-        link = by_name.setdefault(
-            name, {"ifname": name, "flags": ["UP"], "mtu": 1500, "link_type": "ether"}
-        )
-        address = more.get("address")
-        link.setdefault("addr_info", [])
-        if address:
-            local, prefix = address.split("/")
-            family = "inet6" if ":" in local else "inet"
-            item = {"family": family, "local": local, "prefixlen": int(prefix), "scope": "global"}
-            link["addr_info"].append(item)
-        if "kind" in more:
-            link["linkinfo"] = {"info_kind": more["kind"], "info_data": {"mode": more.get("mode")}}
-        link["mtu"] = more.get("mtu", link["mtu"])
+    links = _links(recorded, supposed.get("links") or {})
     speeds = {name: more.get("speed") for name, more in (supposed.get("links") or {}).items()}
-    empty = {"driver": None, "link_layer": "Unknown", "active": False, "rate": None}
     topology = recorded.get("topology")
     return {
-        "interfaces": network_facts.interfaces(list(by_name.values()), speeds),
+        "interfaces": network_facts.interfaces(links, speeds),
         "routes": {},
-        "hcas": sorted(
-            (
-                {"name": device, "port": port, **empty, "interface": None, "gids": [], **told}
-                for (device, port), told in found.items()
-            ),
-            key=lambda item: (network_facts.natural(item["name"]), item["port"]),
-        ),
+        "hcas": _hcas(recorded, supposed.get("ports") or {}),
         "plugins": supposed.get("plugins", []),
         "gpudirect": {
             "gpus": supposed.get("gpus", 8),
@@ -237,6 +203,46 @@ def facts(machine: Mapping[str, Any]) -> dict[str, Any]:
         "preset": supposed.get("preset", []),
         "topology": network_facts.topology(topology) if topology else None,
     }
+
+
+def _links(recorded: Mapping[str, str], supposed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    links = [copy.deepcopy(LOOPBACK)]
+    if "ip_json" in recorded:
+        links += network_facts.split(recorded["ip_json"])[0]
+    for tool, read in LINKS.items():
+        links += read(recorded[tool]) if tool in recorded else []
+    by_name = {link["ifname"]: link for link in links}
+    for name, more in supposed.items():
+        new = {"ifname": name, "flags": ["UP"], "mtu": 1500, "link_type": "ether"}
+        link = by_name.setdefault(name, new)
+        link.setdefault("addr_info", [])
+        if "address" in more:
+            local, prefix = more["address"].split("/")
+            family = "inet6" if ":" in local else "inet"
+            item = {"family": family, "local": local, "prefixlen": int(prefix), "scope": "global"}
+            link["addr_info"].append(item)
+        if "kind" in more:
+            link["linkinfo"] = {"info_kind": more["kind"], "info_data": {"mode": more.get("mode")}}
+        link["mtu"] = more.get("mtu", link["mtu"])
+    return list(by_name.values())
+
+
+def _hcas(recorded: Mapping[str, str], supposed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: Ports = {}
+    for tool, read in PORTS.items():
+        for port, told in read(recorded.get(tool, "")).items():
+            found.setdefault(port, {}).update(told)
+    for pattern, more in supposed.items():
+        for (device, _), told in found.items():
+            told.update(more if re.fullmatch(pattern, device) else {})
+    empty = {"driver": None, "link_layer": "Unknown", "active": False, "rate": None}
+    return sorted(
+        (
+            {"name": device, "port": port, **empty, "interface": None, "gids": [], **told}
+            for (device, port), told in found.items()
+        ),
+        key=lambda item: (network_facts.natural(item["name"]), item["port"]),
+    )
 
 
 def beside(told: dict[str, Any], mine: str, theirs: str) -> dict[str, Any]:
