@@ -42,7 +42,7 @@ demo-fleet: $(VENV)/.fleet ## The same on two containers of this machine, over S
 	$(BIN)/swiftops demo --runtime container --name "$$NAME" --author "$$AUTHOR" --folder "$(if $(filter file,$(origin FOLDER)),demo-fleet,$$FOLDER)" $(if $(filter-out 0,$(KEEP)),--keep)
 
 test-fast: $(VENV)/.dev ## Tests of under a minute
-	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not slow" tests/unit tests/golden tests/corpus
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not slow" tests/unit tests/golden tests/corpus tests/recorded
 
 test: test-fast lint docs ## All tests that need neither Docker nor GPU, fast ones first
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests/unit tests/corpus
