@@ -136,9 +136,8 @@ class Hca:
         """The first RoCE v2 GID that stands for an address of the family which can be routed."""
         for gid in self.gids:
             address = ipaddress.IPv6Address(gid["gid"])
-            mapped = address.ipv4_mapped is not None
-            fits = mapped if family == 4 else not mapped and not address.is_link_local  # noqa: PLR2004 IPv4
-            if "v2" in gid["type"].lower() and fits:
+            real = address.ipv4_mapped or address
+            if "v2" in gid["type"].lower() and real.version == family and not real.is_link_local:
                 return int(gid["index"])
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyswiftops.network.facts import Hca, NodeNetwork
 from pyswiftops.network.findings import Remark, Severity, remark
@@ -19,12 +19,18 @@ class Ports:
     Attributes:
         used: In the order of their names.
         left_out: Port -> why not.
-        gid_index: The index of the RoCE v2 GID, where all ports have the same.
+        family: 4 or 6, of the GIDs.
     """
 
     used: tuple[Hca, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
-    gid_index: int | None = None
+    family: int = 4
+
+    @property
+    def gid_index(self) -> int | None:
+        """The index of the RoCE v2 GID, where all ports have the same."""
+        indices = {hca.gid_index(self.family) for hca in self.used}
+        return indices.pop() if len(indices) == 1 else None
 
     @property
     def selected(self) -> str:
@@ -71,6 +77,7 @@ def agree(nodes: Sequence[NodeNetwork], family: int) -> Fabric:
     remarks = [mark for node in nodes for mark in _unusable(node)]
     if common:
         chosen = {node: of_node[common[0]] for node, of_node in found.items()}
+        chosen = _on_shared_networks(nodes, chosen) if common[0] == "roce" else chosen
         remarks += _uneven(chosen) + [
             mark for node in nodes for mark in _reach(node, chosen[node.name], common[0])
         ]
@@ -95,10 +102,7 @@ def ports(node: NodeNetwork, fabric: str, family: int) -> Ports:
     most = max((hca.rate or 0 for hca in fit), default=0)
     slow = [hca for hca in fit if (hca.rate or 0) < most]
     left += [(f"{hca.name}:{hca.port}", f"{hca.rate or 0:g} of {most:g} Gb/s") for hca in slow]
-    used = tuple(hca for hca in fit if hca not in slow)
-    indices = {hca.gid_index(family) for hca in used}
-    same = len(indices) == 1 and fabric == "roce"
-    return Ports(used, tuple(left), indices.pop() if same else None)
+    return Ports(tuple(hca for hca in fit if hca not in slow), tuple(left), family)
 
 
 def _why_not(hca: Hca, fabric: str, family: int) -> str:
@@ -149,6 +153,40 @@ def _unusable(node: NodeNetwork) -> list[Remark]:
     return found
 
 
+def _on_shared_networks(nodes: Sequence[NodeNetwork], chosen: dict[str, Ports]) -> dict[str, Ports]:
+    """Where nodes have different numbers of RoCE ports: those on networks that all nodes are on.
+
+    NCCL pairs ports by their place in the list, so that a port of another network is waited for.
+    """
+    on = {
+        (node.name, hca.name): set(node.links[str(hca.interface)].prefixes)
+        if hca.interface in node.links
+        else set()
+        for node in nodes
+        for hca in chosen[node.name].used
+    }
+    of_nodes = [
+        set().union(*(on[node.name, hca.name] for hca in chosen[node.name].used)) for node in nodes
+    ]
+    shared = set.intersection(*of_nodes)
+    kept = {
+        node: replace(
+            ports,
+            used=tuple(hca for hca in ports.used if on[node, hca.name] & shared),
+            left_out=ports.left_out
+            + tuple(
+                (f"{hca.name}:{hca.port}", "its network is not on all nodes")
+                for hca in ports.used
+                if not on[node, hca.name] & shared
+            ),
+        )
+        for node, ports in chosen.items()
+    }
+    before = {len(ports.used) for ports in chosen.values()}
+    after = {len(ports.used) for ports in kept.values()}
+    return kept if len(before) > 1 and len(after) == 1 and 0 not in after else chosen
+
+
 def _uneven(chosen: dict[str, Ports]) -> list[Remark]:
     told: dict[str, list[str]] = {}
     for node, of_node in chosen.items():
@@ -170,7 +208,7 @@ def _uneven(chosen: dict[str, Ports]) -> list[Remark]:
 def _reach(node: NodeNetwork, used: Ports, fabric: str) -> list[Remark]:
     found = []
     if fabric == "roce" and used.gid_index is None:
-        told = ", ".join(f"{hca.name} {hca.gid_index(4) or hca.gid_index(6)}" for hca in used.used)
+        told = ", ".join(f"{hca.name} {hca.gid_index(used.family)}" for hca in used.used)
         found.append(
             remark(
                 "gid_index_differs",
