@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pyswiftops import doctor
+from pyswiftops.network import document
 from pyswiftops.planner.plan import Plan, make_plan
 from pyswiftops.planner.reasons import reasons, why
 from pyswiftops.specs.fleet import Fleet
@@ -107,3 +108,33 @@ def test_doctor_finds_this_installation_sound(swiftops: Swiftops) -> None:
     assert done.code == 0, done.out
     assert checks["ansible-playbook"]["verdict"] == "ok"
     assert "ansible-runner" in checks
+
+
+def test_what_nodes_train_over_is_told_from_what_was_kept(
+    swiftops: Swiftops, tmp_path: Path
+) -> None:
+    nodes = [{"name": "node-1", "address": "10.0.0.1"}]
+    fleet = {**FLEET, "runtime": "host", "state": str(tmp_path / "state"), "nodes": nodes}
+    (tmp_path / "fleet.yml").write_text(yaml.safe_dump(fleet), encoding="utf-8")
+    done = swiftops("why", "nccl")
+    assert done.code == 2
+    assert "swiftops why nccl --now" in done.err
+    address = {"address": "10.0.0.1", "prefix": 24, "family": 4, "scope": "global"}
+    link = {"name": "eth0", "kind": "physical", "up": True, "mtu": 1500, "speed": None}
+    facts = {
+        "interfaces": [{**link, "master": None, "mode": None, "addresses": [address]}],
+        "routes": {},
+        "hcas": [],
+        "plugins": [],
+        "gpudirect": {"gpus": 0, "peermem": False, "dmabuf": False},
+        "preset": [],
+        "topology": None,
+    }
+    found = document.gathered(
+        {"node-1": {"swiftops_address": "10.0.0.1"}}, ["node-1"], {"node-1": facts}
+    )
+    document.write(tmp_path / "state", found, document.decided(found))
+    told = json.loads(swiftops("why", "nccl", "--json").out)
+    assert told["nodes"]["node-1"]["GLOO_SOCKET_IFNAME"]["value"] == "eth0"
+    assert told["remarks"] == []
+    assert "no other node" in swiftops("why", "nccl").out
