@@ -36,8 +36,8 @@ TASKS_SIZES = [int(size) for size in os.environ.get("TASKS_SIZES", str(SIZES[-1]
 INDEX = "https://mirror.example/simple"
 PROGRAMS = Path(sys.executable).parent
 PYINFRA = "pyinfra>=3,<4"
-# Names, modes, owners and content of all that is settled; not of what a design keeps for itself, nor of
-# what nodes train over, which only ours decides (and is charged for).
+# Names, modes, owners and content of all that is settled; not of what a design keeps for itself,
+# nor of what nodes train over, which only ours decides (and is charged for).
 LOOK = (
     "cd / && for f in $(find etc/swiftops etc/pip.conf etc/profile.d/swiftops-pdsh.sh root/.ssh "
     "-not -name '*.before' -not -name 'ssh_host_*' -not -name nccl.env); do "

@@ -86,6 +86,28 @@ def test_settings_come_into_effect_and_a_second_run_changes_nothing(nodes: Nodes
     )
 
 
+def test_what_a_node_trains_over_is_kept_mended_and_decided_anew(nodes: Nodes) -> None:
+    play(nodes, "settings")
+    file = "/etc/swiftops/nccl.env"
+    told = nodes.inside("node-2", "cat", file)
+    assert "\nNCCL_SOCKET_IFNAME='=eth0'\n" in told
+    assert f"\nVLLM_HOST_IP={nodes.fleet.address(nodes.fleet.nodes[1])}\n" in told
+    nodes.inside("node-2", "rm", file)
+    assert changed(play(nodes, "settings")) == 1
+    assert nodes.inside("node-2", "cat", file) == told
+    nodes.inside("node-1", "mkdir", "-p", "/opt/hpcx/nccl_rdma_sharp_plugin/lib")
+    plugin = "/opt/hpcx/nccl_rdma_sharp_plugin/lib/libnccl-net.so"
+    nodes.inside("node-1", "touch", plugin)
+    said = play(nodes, "settings")  # another fact, and the same decision: nothing is written
+    assert "What the nodes train over" in said
+    assert changed(said) == 0
+    assert plugin in (nodes.state / "network.json").read_text(encoding="utf-8")
+    env = json.dumps({"swiftops_env": {"NCCL_IB_DISABLE": "0"}})
+    assert changed(play(nodes, "settings", "-e", env)) > 0
+    assert "NCCL_IB_DISABLE" not in nodes.inside("node-2", "cat", file)  # jobs get the fleet's
+    play(nodes, "settings")
+
+
 def test_sshd_has_nothing_that_an_audit_fails(nodes: Nodes) -> None:
     audit = Path(sys.executable).parent / "ssh-audit"
     address = str(nodes.fleet.address(nodes.fleet.nodes[0]))
@@ -197,7 +219,7 @@ def test_a_password_login_is_taken_only_where_it_is_asked_for(nodes: Nodes, tmp_
 
 
 def test_each_role_stands_alone(nodes: Nodes, tmp_path: Path) -> None:
-    for role in ("sshd", "ssh_mesh", "pdsh", "pip_mirror"):
+    for role in ("sshd", "ssh_mesh", "pdsh", "pip_mirror", "nccl"):
         roles = [{"role": f"pyswiftops.fleet.{role}"}]
         document = [{"hosts": "swiftops_nodes", "gather_facts": False, "roles": roles}]
         (tmp_path / f"{role}.yml").write_text(json.dumps(document), encoding="utf-8")
