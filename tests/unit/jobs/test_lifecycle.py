@@ -135,6 +135,16 @@ def test_the_job_gets_its_environment_and_no_other(
     assert not [path.name for path in kept if b"hunter2" in path.read_bytes()]
 
 
+def test_the_nodes_file_stands_below_what_the_machine_and_the_request_say(node: Node) -> None:
+    file = node.root.parent / "nccl.env"
+    file.write_text("# why\nNCCL_SOCKET_IFNAME='=eth1'\nNCCL_NET=IB\nNCCL_IB_HCA=a\n", "utf-8")
+    node.env["NCCL_NET"] = "Socket"
+    node.start("env", env={"NCCL_IB_HCA": "asked"}, env_file=str(file))
+    assert node.end()["state"] == "succeeded"
+    lines = set(node.output().splitlines())
+    assert {"NCCL_SOCKET_IFNAME==eth1", "NCCL_NET=Socket", "NCCL_IB_HCA=asked"} <= lines
+
+
 def test_a_killed_leader_leaves_nothing(node: Node) -> None:
     """Its grandchildren have sessions of their own; no process group reaches them."""
     _, (leader, *children) = node.family()
