@@ -187,13 +187,14 @@ LOOPBACK = {
 def facts(machine: Mapping[str, Any]) -> dict[str, Any]:
     """What a machine would tell, without routes: recorded texts, and what is supposed beside."""
     recorded, supposed = machine["recorded"], machine.get("supposed") or {}
+    tools = {**recorded, **(supposed.get("tools") or {})}
     links = _links(recorded, supposed.get("links") or {})
     speeds = {name: more.get("speed") for name, more in (supposed.get("links") or {}).items()}
     topology = recorded.get("topology")
     return {
         "interfaces": network_facts.interfaces(links, speeds),
         "routes": {},
-        "hcas": _hcas(recorded, supposed.get("ports") or {}),
+        "hcas": _hcas(tools, supposed.get("ports") or {}),
         "plugins": supposed.get("plugins", []),
         "gpudirect": {
             "gpus": supposed.get("gpus", 8),
