@@ -6,10 +6,12 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pyswiftops.content import module_util
 from pyswiftops.errors import PreflightError
 from pyswiftops.nodes import Nodes
 from pyswiftops.preflight.asked import Asked, request
@@ -17,7 +19,7 @@ from pyswiftops.preflight.baseline import golden
 from pyswiftops.preflight.finding import Fix, Found
 from pyswiftops.preflight.report import Report, checks, judge
 from pyswiftops.results import unheard
-from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.fleet import Fleet, Runtime
 from pyswiftops.specs.preflight import Check
 from pyswiftops.specs.run import RunSpec
 from pyswiftops.store import write_json
@@ -94,20 +96,45 @@ def hold_back(report: Report) -> None:
 
 
 def _look(nodes: Nodes, asked: Asked, fleet: Fleet, options: Options, kept: Path) -> Report:
-    files = {"swiftops_preflight_file": request(asked, secrets.token_hex(TOKEN_BYTES))}
-    result = nodes.play("preflight", {"preflight_judge": False}, files)
-    facts: dict[str, Any] = {
-        name: data["facts"] for name, data in result.data("preflight").items() if "facts" in data
-    }
-    silent = {failure.node: unheard(failure).found for failure in result.failures}
+    wanted = request(asked, secrets.token_hex(TOKEN_BYTES))
+    silent: dict[str, str] = {}
+    if fleet.runtime is Runtime.LOCAL:
+        facts = look_here(wanted)
+    else:
+        files = {"swiftops_preflight_file": wanted}
+        result = nodes.play("preflight", {"preflight_judge": False}, files)
+        told = result.data("preflight")
+        facts = {name: told[name]["facts"] for name in asked.names if "facts" in told.get(name, {})}
+        silent = {failure.node: unheard(failure).found for failure in result.failures}
     return judge(
         asked,
-        {name: facts[name] for name in asked.names if name in facts},
+        facts,
         only=options.only,
         accept=fleet.preflight.accept,
         silent=silent,
         golden=None if options.record else _read(kept),
     )
+
+
+def look_here(wanted: dict[str, Any]) -> dict[str, Any]:
+    """What nodes tell that are folders of this machine: the module's own code, without Ansible.
+
+    Nodes with the same Python have the same packages, so that it is asked once.
+    """
+    look, nodes = module_util("preflight.look").look, wanted["nodes"]
+    firsts = {str(item["python"]): name for name, item in reversed(nodes.items())}
+    with ThreadPoolExecutor(max(1, len(nodes))) as pool:  # they meet, so that all are at work
+        began = {
+            name: pool.submit(
+                look, name, wanted if name in firsts.values() else {**wanted, "packages": []}
+            )
+            for name in nodes
+        }
+        facts = {name: future.result() for name, future in began.items()}
+    return {
+        name: {**told, "packages": facts[firsts[str(nodes[name]["python"])]]["packages"]}
+        for name, told in facts.items()
+    }
 
 
 def _read(path: Path) -> dict[str, Any] | None:
