@@ -37,7 +37,7 @@ class Peer:
         ports: Those that it listens on, in the order of the request.
         reached: Port to "" or why it was not reached.
         offset: Its clock less this one, in seconds, and the bound of that.
-        came: Whether it reached this node.
+        came: Ports of this node that it reached.
         up_since: When it was first known to be there.
         shared: Path to whether its probe file is seen here.
         sees_root: Whether its own directory is seen here, under its own path.
@@ -47,7 +47,7 @@ class Peer:
         self.address, self.ports, self.root = address, list(ports), root
         self.reached: dict[int, str] = {}
         self.offset: tuple[float, float] | None = None
-        self.came = False
+        self.came: set[int] = set()
         self.up_since: float | None = None
         self.shared: dict[str, bool] = {}
         self.sees_root = False
@@ -57,7 +57,7 @@ class Peer:
         return {
             "ports": {str(port): self.reached.get(port, "") for port in self.ports},
             "offset": None if self.offset is None else list(self.offset),
-            "came": self.came,
+            "came": sorted(self.came),
             "there": self.up_since is not None,
             "shared": self.shared,
             "sees_root": self.sees_root,
@@ -110,7 +110,10 @@ class Probes:
 
 def _is_remote(path: str) -> bool:
     """Tell whether a path lies on no disk of this machine: its device has no major number."""
-    return os.major(os.stat(path).st_dev) == 0  # noqa: PTH116 plain text
+    try:
+        return os.major(os.stat(path).st_dev) == 0  # noqa: PTH116 plain text
+    except OSError:  # no such folder here
+        return False
 
 
 class Meeting:
@@ -181,7 +184,7 @@ class Meeting:
     def _done(self, peer: Peer, now: float) -> bool:
         """Whether nothing more is to be learned of a peer."""
         settled = all(port in peer.reached and not peer.reached[port] for port in peer.ports)
-        if settled and peer.came:
+        if settled and len(peer.came) == len(self._own["ports"]) - len(self.problems):
             return True
         return peer.up_since is not None and now - peer.up_since > PATIENCE_SECONDS
 
@@ -226,8 +229,8 @@ class Meeting:
         if word is not None and word.get("node") in self.peers:
             with contextlib.suppress(OSError):
                 sock.sendall(self._greeting())
-            peer = self.peers[word["node"]]
-            peer.came = True
+            peer, port = self.peers[word["node"]], sock.getsockname()[1]
+            peer.came.add(port)
             self._there(peer)
         sock.close()
 
