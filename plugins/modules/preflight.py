@@ -13,6 +13,8 @@ description:
   - Meets the other nodes, which run this module at the same time. Each listens on ports of its own
     and connects to those of the others, so that all must have a fork of their own. Clocks are
     compared over these connections.
+  - It is an action plugin, which ships a program on the standard input of one execution. Needs
+    Python 3.9 on the node, nothing else.
   - Leaves a small file in each folder that nodes may share, for the others to look for, and removes
     it. Changes nothing else.
 options:
@@ -45,27 +47,7 @@ facts:
   returned: always
 """
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.pyswiftops.fleet.plugins.module_utils.preflight import look
-
-
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "node": {"type": "str", "required": True},
-            "request": {"type": "dict", "required": True},
-        },
-        supports_check_mode=True,
-    )
-    node, request = module.params["node"], module.params["request"]
-    if node not in request.get("nodes", {}):
-        module.fail_json(
-            msg=f"expected: a request that names this node; found: no {node!r} in it; "
-            "where: request.nodes; remedy: make it with the filter preflight_request"
-        )
-    module.exit_json(changed=False, facts=look.look(node, request))
-
-
-if __name__ == "__main__":
-    main()
+ARGUMENTS = {
+    "node": {"type": "str", "required": True},
+    "request": {"type": "dict", "required": True},
+}
