@@ -41,7 +41,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     folder = tmp_path_factory.mktemp("shared")
     volumes = [f"{folder}:/shared"]
     fleet = f"preflight-{os.getpid()}"
-    subnet = "172.30.65.0/24"
+    subnet = "172.30.64.0/24"
     with container_nodes(3, fleet, subnet, volumes=volumes, options=OPTIONS, more=MORE) as made:
         for name in made.names:
             made.inside(name, "mkdir", "-p", "/apart", "/data/swiftops")
@@ -199,7 +199,7 @@ def test_real_proxy_of_jobs_without_no_proxy(nodes: Nodes, tmp_path: Path) -> No
     argv = [SWIFTOPS, "preflight", "-i", str(path), "--json", "--only", "proxy"]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
-    assert "172.30.65." in said(json.loads(done.stdout), "proxy", TWO)
+    assert "172.30.64." in said(json.loads(done.stdout), "proxy", TWO)
 
 
 def test_real_import_is_shadowed(nodes: Nodes) -> None:
@@ -293,8 +293,8 @@ def test_real_golden_result_shows_what_changed(nodes: Nodes) -> None:
 
 def test_real_upgrades_are_held_only_where_that_is_asked_for(nodes: Nodes) -> None:
     made = (
-        "printf '#!/bin/sh\\n' > /usr/bin/unattended-upgrade; chmod +x /usr/bin/unattended-upgrade; "
-        "echo 'APT::Periodic::Unattended-Upgrade \"1\";' > /etc/apt/apt.conf.d/20auto-upgrades"
+        "printf '#!/bin/sh\\n' > /usr/bin/unattended-upgrade; chmod +x /usr/bin/unattended-upgrade;"
+        " echo 'APT::Periodic::Unattended-Upgrade \"1\";' > /etc/apt/apt.conf.d/20auto-upgrades"
     )
     away = "rm /usr/bin/unattended-upgrade /etc/apt/apt.conf.d/20auto-upgrades"
     with put(nodes, TWO, made, away):
