@@ -257,7 +257,7 @@ def test_real_orphans_of_a_dead_job_are_stopped_by_fix(nodes: Nodes) -> None:
     )
     assert done.returncode == 0, done.stdout
     nodes.inside(THREE, "sh", "-c", "sleep 7200 >/dev/null 2>&1 &")  # not ours
-    nodes.inside(THREE, "sh", "-c", "kill -9 $(pgrep -f supervisor.pyz)")
+    nodes.inside(THREE, "sh", "-c", "kill -9 $(pgrep -f supervisor[.]pyz)")
     time.sleep(1)
     before = look(nodes, "--only", "processes", code=0)
     assert "--fix" in said(before, "processes", THREE, "warn")

@@ -20,6 +20,7 @@ _NAMES = {
     "stack": resource.RLIMIT_STACK,
 }
 _CAP_IPC_LOCK = 14
+PIDS_MAX = ("/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max")  # of version 2, and 1
 
 
 def look() -> dict[str, Any]:
@@ -30,7 +31,7 @@ def look() -> dict[str, Any]:
         "user": os.geteuid(),
         "infiniband": infiniband(),
         "ipc_lock": has_capability(_CAP_IPC_LOCK),
-        "pids_max": storage.first_number(("/sys/fs/cgroup/pids.max",)),
+        "pids_max": storage.first_number(PIDS_MAX),
         "threads_max": storage.first_number(("/proc/sys/kernel/threads-max",)),
         "processors": len(os.sched_getaffinity(0)),
     }

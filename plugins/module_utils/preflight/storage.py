@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 SHM = "/dev/shm"  # noqa: S108 looked at only
+MEMORY_MAX = (  # of cgroups of version 2, and 1
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
 _WEIGHTS = (".safetensors", ".bin")
 
 
@@ -95,7 +99,7 @@ def memory() -> dict[str, int]:
         words = line.split()
         if words[0] in ("MemTotal:", "MemAvailable:"):
             found[words[0][3:-1].lower()] = int(words[1]) * 1024
-    limit = first_number(("/sys/fs/cgroup/memory.max",))
+    limit = first_number(MEMORY_MAX)
     return {**found, "limit": limit or 0}
 
 
