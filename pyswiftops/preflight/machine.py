@@ -13,7 +13,8 @@ from pyswiftops.specs.preflight import Check
 from pyswiftops.stages.node import NodeFacts
 
 MIB, GIB = 1 << 20, 1 << 30
-SHM_LEAST, SHM_GOOD = 256 * MIB, GIB  # a rank: NCCL's buffers, then data loaders
+SHM_LEAST, SHM_GOOD = 64 * MIB, GIB  # a rank: NCCL's buffers, then data loaders
+SHM_FLOOR = 256 * MIB  # however few ranks
 DISK_LEAST, DISK_GOOD = GIB, 10 * GIB
 INODES_LEAST = 10_000
 NOFILE_LEAST, NOFILE_GOOD = 1024, 65536
@@ -33,7 +34,7 @@ def shm(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
         told = facts.get(node.name, {}).get("shm")
         if told is None:
             continue
-        least, good = SHM_LEAST * node.ranks, SHM_GOOD * node.ranks
+        least, good = max(SHM_FLOOR, SHM_LEAST * node.ranks), SHM_GOOD * node.ranks
         remedy = _shm_remedy(asked, node)
         if told["error"]:
             found = (Severity.BLOCK, "a /dev/shm that can be written", told["error"])
