@@ -256,9 +256,10 @@ def _processes(name: str, item: Facts, asked: Asked) -> Iterator[Found]:
 
 
 def clock(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
-    """Clocks of the nodes against each other, to within half a round trip."""
+    """Clocks of the nodes against each other, to within half a round trip; and the controller's."""
     if asked.one_machine:
         return
+    yield from _against_the_controller(facts)
     reference = next((node.name for node in asked.nodes if node.name in facts), None)
     if reference is None:
         return
@@ -279,4 +280,26 @@ def clock(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
             f"clocks within {CLOCK_APART:g} s",
             f"{abs(offset):.2f} s {side} {reference}, to within {bound:.3f} s",
             "systemctl restart chrony || timedatectl set-ntp true",
+        )
+
+
+def _against_the_controller(facts: Fleetwide) -> Iterator[Found]:
+    """A node that looked before it was asked, or after it had answered, has another time."""
+    for name, told in facts.items():
+        times = told.get("clock") or {}
+        if "asked" not in times:
+            continue
+        begin, end = times["asked"]
+        ahead, behind = times["began"] - end, begin - times["ended"]
+        least = max(ahead, behind)
+        if least < CLOCK_APART:
+            continue
+        side = "ahead of" if ahead > behind else "behind"
+        yield Found(
+            Check.CLOCK,
+            Severity.WARN,
+            name,
+            "a clock near the controller's",
+            f"at least {least:.0f} s {side} it",
+            "systemctl restart chrony || timedatectl set-ntp true, on the one that is wrong",
         )

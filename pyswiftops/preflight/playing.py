@@ -102,9 +102,13 @@ def _look(nodes: Nodes, asked: Asked, fleet: Fleet, options: Options, kept: Path
         facts = look_here(wanted)
     else:
         files = {"swiftops_preflight_file": wanted}
+        begin = time.time()
         result = nodes.play("preflight", {"preflight_judge": False}, files)
+        end = time.time()
         told = result.data("preflight")
         facts = {name: told[name]["facts"] for name in asked.names if "facts" in told.get(name, {})}
+        for item in facts.values():  # when the node looked, by this machine's clock
+            item["clock"]["asked"] = [begin, end]
         silent = {failure.node: unheard(failure).found for failure in result.failures}
     return judge(
         asked,

@@ -214,6 +214,12 @@ FAULTS: dict[str, Fault] = {
         ("ahead of node-1",),
         at("meeting/peers/node-2/offset", [7200.0, 0.001], ONE),
     ),
+    "clock-of-the-controller": Fault(
+        Check.CLOCK,
+        WARN,
+        ("at least 95 s behind it",),
+        at("clock", {"began": 0.0, "ended": 5.0, "asked": [100.0, 110.0]}),
+    ),
     "no-driver": Fault(Check.GPUS, BLOCK, ("no nvidia-smi",), at("gpus", {"program": ""})),
     "driver-mismatch": Fault(
         Check.GPUS,
