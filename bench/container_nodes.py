@@ -11,9 +11,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,14 @@ class Nodes:
         fleet: Its fleet file, as Ansible reads it.
         image: What the containers are made of; one with all that :data:`IMAGE` has.
         volumes: Further mounts, as docker takes them.
+        options: Node to further words for its docker run.
     """
 
     folder: Path
     fleet: Fleet
     image: str = IMAGE
     volumes: tuple[str, ...] = ()
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def inventory(self) -> Path:
@@ -129,7 +131,7 @@ def start(nodes: Nodes) -> None:
         words += ["--hostname", node.name, "--network", name, "--ip", str(fleet.address(node))]
         for volume in (f"{own}:/etc/swiftops", *nodes.volumes):
             words += ["-v", volume]
-        words += [nodes.image, "sh", "-c", START]
+        words += [*nodes.options.get(node.name, ()), nodes.image, "sh", "-c", START]
         run("docker", "run", "-d", *words)
     for node in fleet.nodes:
         await_port(str(fleet.address(node)))
@@ -178,6 +180,8 @@ def container_nodes(
     *,
     of: str = IMAGE,
     volumes: Sequence[str] = (),
+    options: Mapping[str, Sequence[str]] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Iterator[Nodes]:
     """Start nodes; take everything of them away at the end."""
     image()
@@ -196,9 +200,10 @@ def container_nodes(
                 "network": {"subnet": subnet},
             },
             "nodes": [{"name": name} for name in names or [f"node-{n + 1}" for n in range(count)]],
+            **(more or {}),
         }
         (folder / "fleet.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
-        nodes = Nodes(folder, Fleet.load(folder / "fleet.yml"), of, tuple(volumes))
+        nodes = Nodes(folder, Fleet.load(folder / "fleet.yml"), of, tuple(volumes), options or {})
         pins.make_key(nodes.state, fleet)
         start(nodes)
         yield nodes

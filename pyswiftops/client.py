@@ -20,7 +20,6 @@ from pyswiftops.errors import (
     Finding,
     RunConflictError,
     StageFailedError,
-    SwiftOpsError,
 )
 from pyswiftops.events import Event
 from pyswiftops.nodes import Nodes
@@ -29,6 +28,8 @@ from pyswiftops.pipeline import Pipeline, Replacement
 from pyswiftops.planner import replan
 from pyswiftops.planner.commands import check
 from pyswiftops.planner.plan import Plan, make_plan
+from pyswiftops.preflight import playing as preflights
+from pyswiftops.preflight.report import Report
 from pyswiftops.results import (
     ALIVE,
     CommandResult,
@@ -37,6 +38,7 @@ from pyswiftops.results import (
     RunResult,
     RunSummary,
     job_status,
+    run_summary,
     unheard,
 )
 from pyswiftops.specs.fleet import Fleet
@@ -266,24 +268,8 @@ class Client:
     def list_runs(self) -> list[RunSummary]:
         """All runs of the folder, the oldest first."""
         return sorted(
-            (self._summary(path.parent.name) for path in self.runs.glob("*/run.json")),
+            (run_summary(self._store(path.parent.name)) for path in self.runs.glob("*/run.json")),
             key=lambda run: (run.created_at, run.run_id),
-        )
-
-    def _summary(self, run_id: str) -> RunSummary:
-        try:
-            store = self._store(run_id)
-            state = store.load()
-        except SwiftOpsError as problem:
-            return RunSummary(run_id, "unreadable", problem=str(problem))
-        stages = {name: str(item["state"]) for name, item in state["stages"].items()}
-        return RunSummary(
-            run_id=run_id,
-            state=str(state["state"]),
-            driven=store.driven(),
-            fleet=str(state["fleet"]),
-            created_at=float(state["created_at"]),
-            stages=stages,
         )
 
     def remove(self, run_id: str, *, nodes: bool = True) -> None:
@@ -403,6 +389,20 @@ class Client:
                 Finding("a command", "none", "argv", "for instance: swiftops exec -- nvidia-smi")
             )
         return Nodes(fleet, self.on_output).execute(words)
+
+    def preflight(self, fleet: Fleet, spec: RunSpec | None = None, **options: Any) -> Report:
+        """Look whether a fleet is fit before a launch; nothing is started.
+
+        Args:
+            fleet: The machines; spares too, where no run is given.
+            spec: The run that is to be launched.
+            options: ``only``, ``fix``, ``record``, ``rows``, as
+                :class:`pyswiftops.preflight.playing.Options` says.
+
+        Raises:
+            BadInputError: there is no such check.
+        """
+        return preflights.preflight(fleet, spec, preflights.Options(**options), self.on_output)
 
     def logs(
         self,

@@ -102,6 +102,10 @@ class RunConflictError(BadInputError):
     """The run id is taken by a run of another spec or fleet."""
 
 
+class PreflightError(BadInputError):
+    """Something stands in a launch's way; nothing was started."""
+
+
 class RunStoppedError(SwiftOpsError):
     """The run was asked to stop; what it had started is stopped."""
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyswiftops.errors import Finding, StageFailedError
+from pyswiftops.errors import Finding, StageFailedError, SwiftOpsError
 from pyswiftops.runner import ModuleResult
+from pyswiftops.store import RunStore
 
 ALIVE = frozenset({"starting", "running"})
 SILENT = frozenset({"unreachable", "unknown"})
@@ -145,6 +146,23 @@ def command_result(node: str, item: ModuleResult | None) -> CommandResult:
     code = data.get("rc") if not item.unreachable else None
     errors = str(data.get("stderr") or (data.get("msg", "") if code is None else ""))
     return CommandResult(node, code, str(data.get("stdout", "")), errors)
+
+
+def run_summary(store: RunStore) -> RunSummary:
+    """What is recorded of a run, in short; of one that cannot be read, why."""
+    run_id = store.folder.run_id
+    try:
+        state = store.load()
+    except SwiftOpsError as problem:
+        return RunSummary(run_id, "unreadable", problem=str(problem))
+    return RunSummary(
+        run_id=run_id,
+        state=str(state["state"]),
+        driven=store.driven(),
+        fleet=str(state["fleet"]),
+        created_at=float(state["created_at"]),
+        stages={name: str(item["state"]) for name, item in state["stages"].items()},
+    )
 
 
 def unheard(failure: ModuleResult) -> Finding:

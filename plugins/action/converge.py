@@ -21,7 +21,8 @@ APART = {"parts", "pending", "network_peers"}  # not of a part
 START = (
     "import json,sys,types as t;d=json.load(sys.stdin)\n"
     "def load(name,text):\n"
-    " m=t.ModuleType(name);m.__package__='node';m.__path__=[];sys.modules[name]=m\n"
+    " m=t.ModuleType(name);m.__package__=name.rpartition('.')[0] or name;m.__path__=[]\n"
+    " sys.modules[name]=m\n"
     " exec(compile(text,name,'exec'),m.__dict__);return m\n"
     "load('node','')\n"
     "for n,s in d['sources']:m=load('node.'+n,s)\n"

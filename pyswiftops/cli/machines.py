@@ -1,4 +1,4 @@
-"""Commands on the machines of a fleet: preflight, exec and shell."""
+"""Commands on the machines of a fleet: exec and shell."""
 
 from __future__ import annotations
 
@@ -13,44 +13,7 @@ import typer
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
 from pyswiftops.errors import EXIT_FAILED, BadInputError, Finding
-from pyswiftops.nodes import Nodes
 from pyswiftops.specs.fleet import Fleet, Runtime
-
-
-def preflight(
-    fleet: opt.FleetFile = opt.FLEET,
-    *,
-    mesh: Annotated[
-        bool, typer.Option("--mesh", help="Every node logs in to every other.")
-    ] = False,
-    as_json: opt.AsJson = False,
-    verbose: opt.Verbose = False,
-) -> None:
-    """Look whether a fleet is fit before a launch; exit 1 if it is not."""
-    if not mesh:
-        raise BadInputError(
-            Finding("what to look at", "nothing", "swiftops preflight", "swiftops preflight --mesh")
-        )
-    machines = Fleet.load(fleet).everyone()
-    if machines.runtime is Runtime.LOCAL:
-        raise BadInputError(
-            Finding(
-                "a fleet whose nodes are reached by SSH",
-                "runtime: local",
-                str(fleet),
-                "nodes of one machine need no logins",
-            )
-        )
-    pairs = Nodes(machines, opt.ansible_output if verbose else None).pairs()
-    broken = {pair: said for pair, said in pairs.items() if said}
-    if as_json:
-        opt.emit([{"from": one, "to": two, "error": said} for (one, two), said in pairs.items()])
-    else:
-        for (one, two), said in broken.items():
-            typer.echo(f"{one} -> {two}: {said}")
-        typer.echo(f"{len(pairs) - len(broken)} of {len(pairs)} ordered pairs log in")
-    if broken:
-        raise typer.Exit(EXIT_FAILED)
 
 
 def execute(

@@ -29,6 +29,7 @@ from pyswiftops.cli import (
 )
 from pyswiftops.cli.notify import notify
 from pyswiftops.cli.options import Current
+from pyswiftops.cli.preflight import preflight
 from pyswiftops.cli.rehearse import rehearse_command
 from pyswiftops.errors import EXIT_BAD_INPUT, EXIT_INTERNAL, BadInputError, SwiftOpsError
 
@@ -71,7 +72,7 @@ app.command()(passport.passport)
 app.command()(passport.diff)
 app.command()(passport.report)
 app.command()(notify)
-app.command()(machines.preflight)
+app.command()(preflight)
 app.command("exec", context_settings=PASS_ON)(machines.execute)
 app.command()(machines.shell)
 app.command()(tools.demo)

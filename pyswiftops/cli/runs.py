@@ -12,6 +12,7 @@ import typer
 
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
+from pyswiftops.cli.preflight import before_launch
 from pyswiftops.cli.since import moment
 from pyswiftops.client import ALL_JOBS, Client
 from pyswiftops.errors import EXIT_FAILED, BadInputError, Finding
@@ -88,6 +89,9 @@ def run(
     last: opt.Last = None,
     only: opt.Only = None,
     again: Annotated[bool, typer.Option("--again", help="Repeat what has succeeded.")] = False,
+    no_preflight: Annotated[
+        bool, typer.Option("--no-preflight", help="Do not look at the nodes before.")
+    ] = False,
     as_json: opt.AsJson = False,
     verbose: opt.Verbose = False,
 ) -> None:
@@ -95,6 +99,9 @@ def run(
     stages = select(only or (), first, last)
     client = opt.client(runs, verbose=verbose)
     made = _plan(client, fleet, run, run_id)
+    joins = RunFolder(client.runs, made.run_id).state.exists()  # its own jobs may be at work
+    if made.fleet.preflight.before_launch and not (no_preflight or joins):
+        before_launch(client, made, quiet=as_json)
     drive = partial(client.apply, made, stages=stages, again=again)
     _drive(client, made.run_id, drive, as_json=as_json)
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyswiftops.filters import checkpoints, containers, fetch, installing, settings, stages
+from pyswiftops.filters import (
+    checkpoints,
+    containers,
+    fetch,
+    installing,
+    preflight,
+    settings,
+    stages,
+)
 
 FILTERS: dict[str, Callable[..., Any]] = {
     **checkpoints.FILTERS,
     **containers.FILTERS,
     **fetch.FILTERS,
     **installing.FILTERS,
+    **preflight.FILTERS,
     **settings.FILTERS,
     **stages.FILTERS,
 }

@@ -18,6 +18,7 @@ from pyswiftops.specs.connection import FleetState, Ssh
 from pyswiftops.specs.container import Bridge, Container, Host, label
 from pyswiftops.specs.document import Model, validate
 from pyswiftops.specs.environment import Environment
+from pyswiftops.specs.preflight import Preflight
 from pyswiftops.specs.reading import read_yaml
 from pyswiftops.specs.sources import HubAccess
 from pyswiftops.specs.texts import Address, Interface, Network, Text
@@ -137,6 +138,11 @@ class Fleet(Model):
         default=None, description="The controller's folder of this fleet: its key, known hosts."
     )
     hub: HubAccess = Field(default_factory=HubAccess, description="How hubs are reached.")
+    preflight: Preflight = Field(
+        default_factory=Preflight,
+        exclude=True,  # no part of a plan, which stays the same
+        description="How nodes are looked at before a launch.",
+    )
     nodes: list[Node] = Field(
         min_length=1, description="In rank order: the first is rank 0. Spares have no rank."
     )

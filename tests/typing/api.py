@@ -37,6 +37,7 @@ from pyswiftops.checkpoints.ledger import Checkpoint, Ledger
 from pyswiftops.checkpoints.moving import Gathered
 from pyswiftops.checkpoints.retention import Keep
 from pyswiftops.checkpoints.shelf import Checkpoints, Pruned, Source
+from pyswiftops.preflight.report import Report
 
 
 def show(event: Event) -> None:
@@ -94,6 +95,8 @@ def change(client: Client, fleet: Fleet) -> None:
     assert_type(client.stop("one"), list[JobStatus])
     client.remove("one", nodes=False)
     assert_type(client.execute(fleet, ["nvidia-smi"]), list[CommandResult])
+    assert_type(client.preflight(fleet, only=["shm"], fix=True), Report)
+    assert_type(client.preflight(fleet, record=True).blocking[0].remedy, str)
     assert_type(client.resolved(fleet), Fleet)
 
 

@@ -23,6 +23,7 @@ from pyswiftops.paths import NodePaths, RunFolder
 from pyswiftops.specs import notify, run
 from pyswiftops.specs.container import Bridge, Build, Container, Engine, Host, Image, Mount
 from pyswiftops.specs.fleet import Fleet, HubAccess, Node, Ssh
+from pyswiftops.specs.preflight import Preflight
 from pyswiftops.stages.node import REQUIRED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,7 @@ FLEET_TABLES = {
     "Mount": Mount,
     "Engine": Engine,
     "Hub": HubAccess,
+    "Preflight": Preflight,
 }
 RUN_TABLES = {
     "run": run.RunSpec,

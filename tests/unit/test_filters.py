@@ -25,6 +25,7 @@ def test_no_filter_hides_another() -> None:
         filters.containers,
         filters.fetch,
         filters.installing,
+        filters.preflight,
         filters.settings,
         filters.stages,
     )

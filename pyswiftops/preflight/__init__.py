@@ -1,0 +1,1 @@
+"""Verdicts before a launch: facts of all nodes and the plan in, findings out. Pure."""

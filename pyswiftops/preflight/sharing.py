@@ -1,0 +1,100 @@
+"""Folders are shared exactly where the fleet file says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pyswiftops.preflight.asked import Asked
+from pyswiftops.preflight.finding import Fleetwide, Found, Severity, listed
+from pyswiftops.specs.preflight import Check
+
+ONE_CACHE = "packing-needs-one-cache"  # a defect of the matrix
+
+
+def shared(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
+    """Every node left a file; those that share a folder see it."""
+    if not asked.several:
+        return
+    for name, told in facts.items():
+        meeting = told.get("meeting") or {}
+        for path in asked.shared:
+            why = (meeting.get("shared_failed") or {}).get(path)
+            if why:
+                yield Found(
+                    Check.SHARED,
+                    Severity.BLOCK,
+                    name,
+                    f"{path}, which shared_paths calls the same on all nodes, can be written",
+                    why,
+                    f"mount it there: findmnt -T {path}; or take it out of shared_paths",
+                )
+        for path in asked.shared:
+            unseen = [
+                other
+                for other, peer in (meeting.get("peers") or {}).items()
+                if peer["shared"].get(path) is False
+                and path not in (facts.get(other, {}).get("meeting") or {}).get("shared_failed", {})
+            ]
+            if unseen:
+                yield Found(
+                    Check.SHARED,
+                    Severity.BLOCK,
+                    name,
+                    f"{path} to be the same on all nodes, as shared_paths says",
+                    f"files of {listed(unseen)} are not seen in it",
+                    f"findmnt -T {path} on each; or take it out of shared_paths",
+                )
+    if not asked.one_machine:
+        yield from _shared_roots(asked, facts)
+
+
+def _shared_roots(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
+    for node in asked.nodes:
+        if any(node.root == path or node.root.startswith(f"{path}/") for path in asked.shared):
+            continue
+        seen = [
+            name
+            for name, told in facts.items()
+            if ((told.get("meeting") or {}).get("peers") or {}).get(node.name, {}).get("sees_root")
+        ]
+        if seen:
+            yield Found(
+                Check.SHARED,
+                Severity.WARN,
+                node.name,
+                f"{node.root} to be this node's own",
+                f"{listed(seen)} see it too, so that it lies on a shared disk",
+                "name that disk in shared_paths, or give each node a root on a disk of its own",
+            )
+
+
+def cache(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
+    """MODELSCOPE_CACHE: ms-swift calls one for all nodes crucial; our jobs prove their rows."""
+    if not asked.several:
+        return
+    packs = asked.spec is not None and bool(asked.spec.extra_args.get("train", {}).get("packing"))
+    defects = [item for item in asked.row.defects if item.id == ONE_CACHE] if asked.row else []
+    inside = all(
+        any(node.root.startswith(f"{path}/") for path in asked.shared) for node in asked.nodes
+    )
+    if packs and defects and not (inside or asked.one_machine):
+        yield Found(
+            Check.CACHE,
+            Severity.BLOCK,
+            "",
+            "one cache for all nodes",
+            defects[0].what,
+            defects[0].remedy,
+        )
+    for name, told in facts.items():
+        path = ((told.get("machine") or {}).get("variables") or {}).get("MODELSCOPE_CACHE")
+        if path and not any(path == one or path.startswith(f"{one}/") for one in asked.shared):
+            yield Found(
+                Check.CACHE,
+                Severity.NOTE,
+                name,
+                "MODELSCOPE_CACHE on a disk that all nodes share",
+                f"{path}, which shared_paths does not name",
+                "jobs of swiftops use the root's own cache and prove that all nodes hold the same "
+                "rows; trainings started by hand would hang: export MODELSCOPE_CACHE=SHARED/cache",
+            )
