@@ -23,6 +23,7 @@ from pyswiftops.errors import (
     SwiftOpsError,
 )
 from pyswiftops.events import Event
+from pyswiftops.fabric.checking import ChecksFabric
 from pyswiftops.nodes import Nodes
 from pyswiftops.paths import RunFolder, check_run_id
 from pyswiftops.pipeline import Pipeline, Replacement
@@ -53,7 +54,7 @@ STOP_SECONDS = 120.0
 LOOK_SECONDS = 0.2
 
 
-class Client:
+class Client(ChecksFabric):
     """Plans and applies runs.
 
     Args:

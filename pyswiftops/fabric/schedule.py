@@ -34,7 +34,8 @@ def tournament(nodes: Sequence[str]) -> list[list[Pair]]:
 
 def halves(nodes: Sequence[str]) -> list[list[list[str]]]:
     """Levels of ever smaller parts, neighbours together: halves first, none below three nodes."""
-    levels, parts = [], [list(nodes)]
+    levels: list[list[list[str]]] = []
+    parts = [list(nodes)]
     while True:
         parts = [
             half
@@ -47,7 +48,7 @@ def halves(nodes: Sequence[str]) -> list[list[list[str]]]:
         levels.append(parts)
 
 
-def rounds(nodes: Sequence[str], *, pairs: bool = True) -> list[Round]:
+def rounds(nodes: Sequence[str], *, pairs: bool) -> list[Round]:
     """Everything: all, parts, pairs.
 
     Args:
@@ -56,17 +57,15 @@ def rounds(nodes: Sequence[str], *, pairs: bool = True) -> list[Round]:
     """
     levels = halves(nodes)
     found = [_group(ALL_REDUCE, [list(nodes)]), *(_group(ALL_REDUCE, parts) for parts in levels)]
-    if len(nodes) == 2:  # noqa: PLR2004 the one pair has both
-        found = [_group(ALL_REDUCE, [list(nodes)])]
     met = tournament(nodes) if pairs else [list(zip(nodes[::2], nodes[1::2], strict=False))]
-    return found + [_group(PAIR, [list(pair) for pair in round_]) for round_ in met]
+    return found + [of_pairs(pairs) for pairs in met if pairs]
 
 
 def again(suspects: Iterable[Pair]) -> list[Round]:
     """A second look at some pairs: one at a time, or where they are many, disjoint ones at once."""
     left = list(dict.fromkeys(suspects))
     if len(left) <= ALONE:
-        return [_group(PAIR, [list(pair)]) for pair in left]
+        return [of_pairs([pair]) for pair in left]
     found = []
     while left:
         chosen: list[Pair] = []
@@ -74,8 +73,13 @@ def again(suspects: Iterable[Pair]) -> list[Round]:
             if not {name for other in chosen for name in other} & set(pair):
                 chosen.append(pair)
         left = [pair for pair in left if pair not in chosen]
-        found.append(_group(PAIR, [list(pair) for pair in chosen]))
+        found.append(of_pairs(chosen))
     return found
+
+
+def of_pairs(pairs: Iterable[Pair]) -> Round:
+    """A round of disjoint pairs."""
+    return _group(PAIR, pairs)
 
 
 def _group(kind: str, parts: Iterable[Sequence[str]]) -> Round:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyswiftops.filters import checkpoints, containers, fetch, installing, settings, stages
+from pyswiftops.filters import checkpoints, containers, fabric, fetch, installing, settings, stages
 
 FILTERS: dict[str, Callable[..., Any]] = {
     **checkpoints.FILTERS,
     **containers.FILTERS,
+    **fabric.FILTERS,
     **fetch.FILTERS,
     **installing.FILTERS,
     **settings.FILTERS,

@@ -1,1 +1,1 @@
-"""The program that measures, sent to every node as it stands: Python 3.9, torch, nothing of ours."""
+"""The program that measures, sent to every node as it stands: Python 3.9 and torch alone."""

@@ -16,14 +16,14 @@ RDMA = (
     "counters/port_rcv_errors",
     "counters/link_downed",
 )
-SENT = "sent"
+SENT, AGAIN = "sent", "sent again"
 
 
 def tcp(text: str) -> dict[str, int]:
     """Segments sent and sent again, of ``/proc/net/snmp``."""
     lines = [line.split()[1:] for line in text.splitlines() if line.startswith("Tcp:")]
     known = dict(zip(*lines)) if len(lines) == 2 else {}  # noqa: B905, PLR2004 names and numbers
-    return {SENT: int(known.get("OutSegs", 0)), "sent again": int(known.get("RetransSegs", 0))}
+    return {SENT: int(known.get("OutSegs", 0)), AGAIN: int(known.get("RetransSegs", 0))}
 
 
 def rdma(devices: Path) -> dict[str, int]:
@@ -46,6 +46,11 @@ def read(root: Path = Path("/")) -> dict[str, int]:
     except OSError:
         text = ""
     return {**tcp(text), **rdma(root / "sys/class/infiniband")}
+
+
+def cards(root: Path = Path("/")) -> list[str]:
+    """RDMA devices of this node."""
+    return sorted(path.name for path in (root / "sys/class/infiniband").glob("*"))
 
 
 def since(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:

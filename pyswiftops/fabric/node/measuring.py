@@ -22,7 +22,10 @@ from .ranks import Forker
 
 PORTS = range(20000, 30000)
 MOST_LINES = 60
-_KEPT = re.compile(r"NCCL WARN|via |Using network|NET/\w+ : |GPU Direct RDMA|NCCL version")
+VARIABLE = "SWIFTOPS_FABRIC_TOKEN"
+_KEPT = re.compile(
+    r"NCCL WARN|set by environment|via |Using network|NET/\w+ : |GPU Direct RDMA|NCCL version"
+)
 _HEAD = re.compile(r"^.*? NCCL (?:INFO|WARN) |^.*?(?=NCCL version)")
 _CHANNEL = re.compile(r"^(?:Channel|Ring) \S+ : \S+ -> \S+ ")
 
@@ -33,13 +36,15 @@ def main(path: Path) -> int:
     result = Path(request["result"])
     rounds = request["rounds"]
     forker = Forker()
-    told: dict[str, Any] = {"node": request["node"], "rounds": [], **forker.loaded}
+    told: dict[str, Any] = {"check": request["check"], "cards": counters.cards(), "rounds": []}
+    told.update(forker.loaded)
     write(result, told)
     if "error" in told:
         say(told["error"])
         return 1
     threading.Thread(
-        target=end, args=(request["grace"] + (len(rounds) + 1) * (request["seconds"] + 15),),
+        target=end,
+        args=(request["grace"] + (len(rounds) + 1) * (request["seconds"] + 15),),
         daemon=True,
     ).start()
     node = Node(request, forker)
@@ -86,7 +91,7 @@ class Node:
         self._request, self._forker = request, forker
         self._name = request["node"]
         self._places = {node: Place(*place) for node, place in request["places"].items()}
-        self._meeting = Meeting(self._name, self._places, request["token"], request["grace"])
+        self._meeting = Meeting(self._name, self._places, os.environ[VARIABLE], request["grace"])
 
     def take_part(self, number: int, group: dict[str, Any]) -> dict[str, Any]:
         """One round in one group: what was measured, or why it was not."""
@@ -152,7 +157,9 @@ def summary(record: dict[str, Any]) -> str:
         if rank["end"]:
             phases = [line["phase"] for line in rank["lines"] if "phase" in line]
             return f"{rank['end']}; last: {phases[-1] if phases else 'nothing'}"
-    sent = [line["size"] / line["seconds"] for line in record["ranks"][0]["lines"] if "size" in line]
+    sent = [
+        line["size"] / line["seconds"] for line in record["ranks"][0]["lines"] if "size" in line
+    ]
     return f"{max(sent, default=0) / 1e9:.3f} GB/s in {record['seconds']} s"
 
 

@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 ALIVE_SECONDS = 1.0
 SILENT_SECONDS = 6.0
@@ -183,14 +183,14 @@ class Meeting:
                 if answer is not None:
                     return
 
-    def _here(self, number: int) -> Optional[dict[str, Any]]:
+    def _here(self, number: int) -> dict[str, Any] | None:
         if number in self._gone:
             return {"why": self._gone[number]}
         if self._round > number:
             return {"why": f"{self._name} has gone on"}
         return {"here": True} if self._round == number else None
 
-    def _decision(self, number: int) -> Optional[dict[str, Any]]:
+    def _decision(self, number: int) -> dict[str, Any] | None:
         if number in self._gone:
             return {"why": self._gone[number]}
         return self._decided.get(number)

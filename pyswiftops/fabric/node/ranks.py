@@ -21,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-BLOCKS = 5
+BLOCKS = 8
 MOST = 2000
 PINGS = 400
 TORCH_SECONDS = 300.0
@@ -50,7 +50,7 @@ class Forker:
         here.settimeout(None)
 
     def run(self, task: dict[str, Any]) -> list[dict[str, Any]]:
-        """What each rank of this node told: ``lines``, and ``end``, which is "" where it ended well.
+        """What each rank of this node told: ``lines``, and ``end``, "" where it ended well.
 
         Args:
             task: ``ranks``, ``world``, ``first``, ``host``, ``port``, ``backend``, ``kind``,
@@ -101,7 +101,7 @@ def _round(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _collect(readers: list[int], deadline: float) -> list[tuple[bytes, bool]]:
     """What came of each rank, and whether it has ended."""
-    texts = {reader: b"" for reader in readers}
+    texts: dict[int, bytes] = dict.fromkeys(readers, b"")
     waiting = set(readers)
     while waiting and (left := deadline - time.monotonic()) > 0:
         for reader in select.select(list(waiting), [], [], left)[0]:
@@ -236,7 +236,9 @@ class Rank:
             work()
             once, key = self._timed(work, 1), f"all/{size}"
             times = self._times(key, once) if self._rank == 0 else self._told(key)
-            best = min((self._timed(work, times) for _ in range(BLOCKS if times else 0)), default=once)
+            best = min(
+                (self._timed(work, times) for _ in range(BLOCKS if times else 0)), default=once
+            )
             self._tell(size=size, seconds=best)
             if not times:
                 return
