@@ -62,10 +62,13 @@ def rounds(nodes: Sequence[str], *, pairs: bool) -> list[Round]:
 
 
 def again(suspects: Iterable[Pair]) -> list[Round]:
-    """A second look at some pairs: one at a time, or where they are many, disjoint ones at once."""
+    """A second look at some pairs, twice, as other work on a node comes and goes.
+
+    One at a time, or where they are many, disjoint ones at once.
+    """
     left = list(dict.fromkeys(suspects))
     if len(left) <= ALONE:
-        return [of_pairs([pair]) for pair in left]
+        return [of_pairs([pair]) for pair in left] * 2
     found = []
     while left:
         chosen: list[Pair] = []
@@ -74,7 +77,7 @@ def again(suspects: Iterable[Pair]) -> list[Round]:
                 chosen.append(pair)
         left = [pair for pair in left if pair not in chosen]
         found.append(of_pairs(chosen))
-    return found
+    return found * 2
 
 
 def of_pairs(pairs: Iterable[Pair]) -> Round:

@@ -18,7 +18,6 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from bench.container_nodes import Nodes, container_nodes, run
-
 from pyswiftops.client import Client
 from pyswiftops.fabric.plan import Options
 from pyswiftops.fabric.report import FabricReport
@@ -70,9 +69,9 @@ def slowed(nodes: Nodes, node: str, rate: str, to: str | None = None) -> Iterato
     if to is None:
         in_network(nodes, node, *tc, *f"root tbf rate {rate} burst 64kb limit 4mb".split())
     else:
-        in_network(nodes, node, *tc, *"root handle 1: htb default 1".split())
+        in_network(nodes, node, *tc, *["root", "handle", "1:", "htb", "default", "1"])
         add = ("tc", "class", "add", "dev", "eth0", "parent", "1:", "classid")
-        in_network(nodes, node, *add, *"1:1 htb rate 40gbit".split())
+        in_network(nodes, node, *add, *["1:1", "htb", "rate", "40gbit"])
         in_network(nodes, node, *add, *f"1:2 htb rate {rate}".split())
         match = f"parent 1: protocol ip u32 match ip dst {address(nodes, to)}/32 flowid 1:2"
         in_network(nodes, node, "tc", "filter", "add", "dev", "eth0", *match.split())
