@@ -68,7 +68,7 @@ def check_fabric(
     if as_json:
         opt.emit(report.to_dict())
     else:
-        _print(report)
+        show_report(report)
     if not report.ok:
         raise typer.Exit(EXIT_FAILED)
 
@@ -77,7 +77,8 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _print(report: FabricReport) -> None:
+def show_report(report: FabricReport) -> None:
+    """Print tables, latencies and what is wrong."""
     told = report.readings
     for item in told.sums[:1]:
         names = f"{len(item.nodes)} nodes, {item.ranks} ranks"

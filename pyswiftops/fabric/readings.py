@@ -38,9 +38,12 @@ class Link:
     broken: str = ""
 
     def better(self, other: Link) -> Link:
-        """Of two looks at it what speaks for it: other work only ever makes a link slower."""
+        """Of two looks at it what speaks for it: other work only ever makes a link slower.
+
+        A break stays one.
+        """
         if other.broken or self.broken:
-            return self if other.broken else other
+            return self if self.broken else other
         return replace(
             other,
             rate=_of(max, self.rate, other.rate),
