@@ -92,6 +92,7 @@ def test_only_the_command_line_prints_and_exits(checkout: Path) -> None:
             "companions.py",
             "fetch.py",
             "lengths.py",
+            "measuring.py",
             "proof.py",
             "receive.py",
         }

@@ -12,7 +12,7 @@ RECORDED = Path(__file__).resolve().parents[2] / "fixtures" / "gpu" / "nccl-node
 # The forms of NCCL 2.2x as users' reports show them; names, addresses and numbers are made up.
 DIRECT = """\
 host:101:201 [0] NCCL INFO NCCL_IB_GID_INDEX set by environment to 3.
-host:101:201 [0] NCCL INFO NET/IB : Using [0]mlx5_0:1/RoCE [1]mlx5_1:1/RoCE [RO]; OOB lo:127.0.0.1<0>
+host:101:201 [0] NCCL INFO NET/IB : Using [0]mlx5_0:1/RoCE [1]mlx5_1:1/RoCE [RO]; OOB lo:127.0.0.1
 host:101:201 [0] NCCL INFO Using network IB
 host:101:201 [0] NCCL INFO NET/IB : GPU Direct RDMA Enabled for HCA 0 'mlx5_0'
 host:101:201 [0] NCCL INFO Channel 00/0 : 15[7] -> 0[0] [receive] via NET/IB/0/GDRDMA
