@@ -23,6 +23,7 @@ SIZES = {"gloo": ("1K", "64K", "1M", "16M"), "nccl": ("1K", "64K", "1M", "16M", 
 BUDGET = 0.25  # seconds that a message size is repeated for
 ALL_PAIRS = 32  # up to so many nodes every pair is measured
 HEALTHY = 2  # nodes that suspects are measured against
+PAIRS = ("auto", "all", "few")
 PROGRAM = ("__init__.py", "counters.py", "measuring.py", "meeting.py", "ranks.py")
 STARTED = ("MASTER_ADDR", "MASTER_PORT", "NNODES", "NODE_RANK", "NPROC_PER_NODE")
 
@@ -59,6 +60,10 @@ class Options:
                     "--sizes",
                     "for instance --sizes 1K,1M,64M",
                 )
+            )
+        if self.pairs not in PAIRS:
+            raise BadInputError(
+                Finding(", ".join(PAIRS), repr(self.pairs), "--pairs", "name one of them")
             )
         for name, value in (("--timeout", self.seconds), ("--least", self.least)):
             if value < 0 or (name == "--timeout" and value < 1):

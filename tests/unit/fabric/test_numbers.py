@@ -117,6 +117,12 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         plan.Options(sizes=(text,))
 
 
+@pytest.mark.parametrize("wrong", [{"pairs": "some"}, {"seconds": 0.5}, {"least": -1}])
+def test_options_that_cannot_be_used_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadInputError):
+        plan.Options(**wrong)
+
+
 def test_the_picture_has_a_cell_a_link_and_escapes_what_nodes_said() -> None:
     links = {("a", "b"): Link(rate=2e9), ("b", "a"): Link(broken="<timed> & out")}
     root = ET.fromstring(picture.svg(["a", "b"], links, 'a "title" <x>'))  # noqa: S314 our own
