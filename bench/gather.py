@@ -31,8 +31,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.checkpoints import MIB, Made, make
 from bench import real_checkpoint
+from bench.checkpoints import MIB, Made, make
 from bench.container_nodes import Nodes, container_nodes, run
 from pyswiftops.content import collections_path
 from pyswiftops.planner.gathering import GatherPlan, Options, Target, choose, plan_gather
