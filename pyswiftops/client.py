@@ -22,6 +22,7 @@ from pyswiftops.errors import (
     StageFailedError,
 )
 from pyswiftops.events import Event
+from pyswiftops.fabric.checking import ChecksFabric
 from pyswiftops.nodes import Nodes
 from pyswiftops.paths import RunFolder, check_run_id
 from pyswiftops.pipeline import Pipeline, Replacement
@@ -55,7 +56,7 @@ STOP_SECONDS = 120.0
 LOOK_SECONDS = 0.2
 
 
-class Client:
+class Client(ChecksFabric):
     """Plans and applies runs.
 
     Args:

@@ -227,6 +227,50 @@ class GatherFolder:
 
 
 @dataclass(frozen=True)
+class FabricFolder:
+    """What ``swiftops check-fabric`` keeps on a node; the next check takes its place.
+
+    Attributes:
+        root: The node's root, absolute.
+    """
+
+    root: str
+
+    def _below(self, *parts: str) -> str:
+        return str(PurePosixPath(self.root, "fabric", *parts))
+
+    @property
+    def job(self) -> str:
+        """The job's folder."""
+        return self._below("job")
+
+    @property
+    def lease(self) -> str:
+        """The port that the node listens on, JSON."""
+        return self._below("lease.json")
+
+    @property
+    def work(self) -> str:
+        """The folder that the program runs in."""
+        return self._below("work")
+
+    @property
+    def program(self) -> str:
+        """The program, as the controller sent it; a package of that folder."""
+        return self._below("work", "node")
+
+    @property
+    def request(self) -> str:
+        """What is to be measured, JSON."""
+        return self._below("work", "request.json")
+
+    @property
+    def result(self) -> str:
+        """What was measured, JSON."""
+        return self._below("work", "result.json")
+
+
+@dataclass(frozen=True)
 class NodePaths:
     """A run's files on one node, below the node's own root.
 

@@ -14,6 +14,7 @@ import typer
 from pyswiftops import __version__
 from pyswiftops.cli import (
     checkpoints,
+    fabric,
     fleet,
     machines,
     packages,
@@ -73,6 +74,7 @@ app.command()(passport.diff)
 app.command()(passport.report)
 app.command()(notify)
 app.command()(preflight)
+app.command()(fabric.check_fabric)
 app.command("exec", context_settings=PASS_ON)(machines.execute)
 app.command()(machines.shell)
 app.command()(tools.demo)

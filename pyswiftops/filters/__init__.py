@@ -8,6 +8,7 @@ from typing import Any
 from pyswiftops.filters import (
     checkpoints,
     containers,
+    fabric,
     fetch,
     installing,
     preflight,
@@ -18,6 +19,7 @@ from pyswiftops.filters import (
 FILTERS: dict[str, Callable[..., Any]] = {
     **checkpoints.FILTERS,
     **containers.FILTERS,
+    **fabric.FILTERS,
     **fetch.FILTERS,
     **installing.FILTERS,
     **preflight.FILTERS,

@@ -37,6 +37,9 @@ from pyswiftops.checkpoints.ledger import Checkpoint, Ledger
 from pyswiftops.checkpoints.moving import Gathered
 from pyswiftops.checkpoints.retention import Keep
 from pyswiftops.checkpoints.shelf import Checkpoints, Pruned, Source
+from pyswiftops.fabric.plan import Options
+from pyswiftops.fabric.report import FabricReport
+from pyswiftops.fabric.verdicts import Fault
 from pyswiftops.preflight.report import Report
 
 
@@ -98,6 +101,9 @@ def change(client: Client, fleet: Fleet) -> None:
     assert_type(client.preflight(fleet, only=["shm"], fix=True), Report)
     assert_type(client.preflight(fleet, record=True).blocking[0].remedy, str)
     assert_type(client.resolved(fleet), Fleet)
+    report = client.check_fabric(fleet, nodes=["node-1", "node-2"], options=Options(least=20))
+    assert_type(report, FabricReport)
+    assert_type(report.faults, tuple[Fault, ...])
 
 
 async def from_asyncio(client: Client, plan: Plan) -> None:

@@ -23,6 +23,7 @@ def test_no_filter_hides_another() -> None:
     parts = (
         filters.checkpoints,
         filters.containers,
+        filters.fabric,
         filters.fetch,
         filters.installing,
         filters.preflight,
