@@ -313,8 +313,17 @@ def converge(wanted: Wanted, *, check: bool = False) -> Found:
     Raises:
         CudaError: there is none of that version, and none can be installed.
     """
-    torch, beside = ("", "") if wanted.version and not wanted.python else of_torch(wanted.python)
+    try:
+        torch, beside = of_torch(wanted.python)
+    except CudaError:
+        if not wanted.version:
+            raise
+        torch, beside = "", ""  # nothing is said of what is not there yet
     version = wanted.version or torch
+    if torch and version != torch:
+        raise CudaError(
+            f"the CUDA of torch, {torch}", version, "cuda_toolkit.version", "leave version out"
+        )
     if not version:
         raise CudaError(
             "torch with CUDA, whose version nvcc must have",

@@ -56,7 +56,7 @@ def proxy_part(
         f"{folder}/gitconfig-proxy": git_proxy(proxy, login, memory) if proxy.git else None,
     }
     _logins_are_read(proxy, login)
-    secret = _login_resources(login, memory)
+    secret = _login_resources(proxy, login, memory)
     folders = [*PIP[:-1]] if files[PIP[-1]] else []
     made = [
         _resource(path, "directory", mode="0755", only_new=True) for path in (folder, *folders)
@@ -72,12 +72,16 @@ def proxy_part(
 def proxy_environment(
     settings: Mapping[str, Any], login: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Variables of every session, where that is asked for; a login would lie on a disk."""
-    if not settings or not settings.get("sessions") or login:
+    """Variables of every session: what goes past the proxy, and the proxy where that is asked for.
+
+    A login would lie on a disk here, so that with one the proxy is left to ``proxyon``.
+    """
+    if not settings:
         return {}
     proxy = validate(Proxy, settings, "proxy", BadInputError)
-    pairs = {"http_proxy": proxy.http, "https_proxy": proxy.https or proxy.http}
-    pairs["no_proxy"] = ",".join(no_proxy(proxy))
+    pairs = {"no_proxy": ",".join(no_proxy(proxy))}
+    if proxy.sessions and not login:
+        pairs |= {"http_proxy": proxy.http, "https_proxy": proxy.https or proxy.http}
     return {**pairs, **{name.upper(): value for name, value in pairs.items()}}
 
 
@@ -224,7 +228,9 @@ def _logins_are_read(proxy: Proxy, login: Mapping[str, str] | None) -> None:
         )
 
 
-def _login_resources(login: Mapping[str, str] | None, memory: str) -> list[dict[str, Any]]:
+def _login_resources(
+    proxy: Proxy, login: Mapping[str, str] | None, memory: str
+) -> list[dict[str, Any]]:
     places = (f"{memory}/proxy", f"{memory}/git-proxy")
     if not login:
         return [_resource(path, "absent") for path in places]
@@ -236,11 +242,11 @@ def _login_resources(login: Mapping[str, str] | None, memory: str) -> list[dict[
         )
     pair = ":".join(quote(str(login[key]), safe="") for key in ("login", "password"))
     secret = {"mode": "0600", "sensitive": True, "memory_only": True}
-    # git asks for the proxy's login by its scheme and host, of which the store takes any
+    stored = (proxy.https or proxy.http).replace("://", f"://{pair}@", 1)
     return [
         _resource(memory, "directory", mode="0700"),
         _resource(places[0], "file", content=f"{pair}\n", **secret),
-        _resource(places[1], "file", content=f"http://{pair}@\n", **secret),
+        _resource(places[1], "file", content=f"{stored}\n", **secret),
     ]
 
 
