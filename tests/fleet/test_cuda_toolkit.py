@@ -29,11 +29,11 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def a_python(folder: Path, cuda: str) -> str:
     """A Python whose torch says that it was built with this CUDA."""
-    package = folder / "stub" / "torch"
+    package = folder / f"stub{cuda}" / "torch"
     package.mkdir(parents=True, exist_ok=True)
     text = f"class version:\n    cuda = {cuda!r}\n"
     (package / "__init__.py").write_text(text, encoding="utf-8")
-    program = folder / "python"
+    program = folder / f"python{cuda}"
     path = f"export PYTHONPATH={package.parent}\n"
     program.write_text(f'#!/bin/sh\n{path}exec {sys.executable} "$@"\n', encoding="utf-8")
     program.chmod(0o755)
@@ -42,7 +42,7 @@ def a_python(folder: Path, cuda: str) -> str:
 
 def wanted(folder: Path, **more: object) -> cuda_toolkit.Wanted:
     given: dict[str, object] = {
-        "python": a_python(folder, "13.0"),
+        "python": more.get("python") or a_python(folder, "13.0"),
         "version": "",
         "method": "pip",
         "path": "",
@@ -79,14 +79,21 @@ def test_a_wheelhouse_becomes_a_toolkit_that_compiles(wheels: Path, tmp_path: Pa
     named = wanted(tmp_path, method="path", path=found.home, root=str(tmp_path / "other"))
     assert cuda_toolkit.converge(named).home == found.home
     other = wanted(tmp_path, method="path", path=found.home, python=a_python(tmp_path, "12.8"))
-    with pytest.raises(
-        cuda_toolkit.CudaError, match=r"expected: nvcc of CUDA 12\.8; found: CUDA 13"
-    ):
+    with pytest.raises(cuda_toolkit.CudaError, match=r"nvcc of CUDA 12\.8; found: CUDA 13"):
         cuda_toolkit.converge(other)
     assert cuda_toolkit.remove(asked)
     assert not home.exists()
     assert not Path(asked.profile).exists()
     assert Path(found.home, "bin", "nvcc").exists()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its wheels nor its toolkits."""
+    monkeypatch.setattr(cuda_toolkit, "USUAL", ("/nonexistent/cuda",))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    for name in ("PIP_FIND_LINKS", "CUDA_HOME"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from bench.container_nodes import IMAGE, await_port, image, run
-
 from pyswiftops.content import collections_path
 
 from .docker_lab import docker

@@ -160,7 +160,7 @@ def uses(base: str, more: str = "") -> dict[str, str]:
     apt = "apt-get -o Dir::Etc::sourcelist=/tmp/one.list -o Dir::Etc::sourceparts=- "
     apt += "-o Acquire::Retries=0 -o Acquire::http::Timeout=5 -o APT::Update::Error-Mode=any"
     pip = f"PIP_RETRIES=0 PIP_TIMEOUT=5 pip download -q {more} --no-deps -d /tmp/got small"
-    host = base.split("/")[2].split(":")[0]
+    host = base.split("/")[2].split(":", maxsplit=1)[0]
     return {
         "apt": f"{source}; {apt} update",
         "pip": f"{pip} --index-url {base}/simple --trusted-host {host}",
