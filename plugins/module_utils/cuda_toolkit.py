@@ -307,12 +307,8 @@ def remove(wanted: Wanted) -> list:
     return reasons
 
 
-def converge(wanted: Wanted, *, check: bool = False) -> Found:
-    """Have a toolkit, its links and its variables; prove that it compiles.
-
-    Raises:
-        CudaError: there is none of that version, and none can be installed.
-    """
+def asked_version(wanted: Wanted) -> tuple:
+    """CUDA's major.minor that nvcc must have, and the folder of NVIDIA's wheels beside torch."""
     try:
         torch, beside = of_torch(wanted.python)
     except CudaError:
@@ -331,6 +327,16 @@ def converge(wanted: Wanted, *, check: bool = False) -> Found:
             wanted.python,
             "name cuda_toolkit.version, or leave cuda_toolkit out",
         )
+    return version, beside
+
+
+def converge(wanted: Wanted, *, check: bool = False) -> Found:
+    """Have a toolkit, its links and its variables; prove that it compiles.
+
+    Raises:
+        CudaError: there is none of that version, and none can be installed.
+    """
+    version, beside = asked_version(wanted)
     home: str | None = next(
         (each for each in candidates(wanted, version) if each and nvcc_version(each) == version),
         None,
@@ -344,9 +350,13 @@ def converge(wanted: Wanted, *, check: bool = False) -> Found:
             return Found(ours(wanted, version), version, {}, changed=True, reasons=reasons)
         home = install(wanted, version)
     if check:
-        return Found(
-            home, version, environment(home, wanted.root, beside), changed=False, reasons=reasons
-        )
+        made = environment(home, wanted.root, beside)
+        return Found(home, version, made, changed=False, reasons=reasons)
+    return _in_use(wanted, home, version, beside, reasons)
+
+
+def _in_use(wanted: Wanted, home: str, version: str, beside: str, reasons: list) -> Found:
+    """Prove a toolkit, and have links and variables lead to it."""
     if home.startswith(wanted.root + "/"):
         reasons += [f"{place} was not there" for place, to in links(home).items()
                     if link(Path(place), to)]  # fmt: skip

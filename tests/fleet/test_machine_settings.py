@@ -92,7 +92,11 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     try:
         docker("network", "create", "--label", LABEL, "--subnet", SUBNET, LABEL)
         for name, address in ADDRESSES.items():
-            may = ["--privileged"] if name == "m-2" else []
+            may = (
+                ["--cap-add=NET_ADMIN", "--security-opt=systempaths=unconfined"]
+                if name == "m-2"
+                else []
+            )
             docker("run", "-d", "--init", *may, "--label", LABEL, "--name", f"{LABEL}-{name}",
                    "--hostname", name, "--network", LABEL, "--ip", address,
                    "--ulimit", "nofile=20000:20000", IMAGE,

@@ -1,4 +1,4 @@
-"""A real proxy between nodes and a network that they cannot reach: who goes through, who past it."""
+"""A real proxy to a network that nodes cannot reach: who goes through it, who past it."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ LogLevel Connect
 MaxClients 50
 {more}
 """
+APT = "apt-get update -qq && apt-get install -y -qq --no-install-recommends"
 DOCKERFILE = f"""\
 FROM {IMAGE}
 ENV DEBIAN_FRONTEND=noninteractive
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends tinyproxy git python3-pip zsh
+RUN {APT} tinyproxy git python3-pip zsh
 """
 SERVE = "cd /srv/web && exec python3 -m http.server 8000"
 
@@ -91,12 +92,12 @@ class World:
         assert bool(done.returncode) == fails, done.stdout[-5000:] + done.stderr[-2000:]
         return done.stdout + done.stderr
 
-    def on(self, command: str, *, fails: bool = False, shell: str = "sh") -> str:
+    def on(self, command: str, *, fails: bool = False, using: str = "sh") -> str:
         """What a command says on node-1, in a session of its own."""
         config = str(self.nodes.state / "ssh_config")
-        words = f"-ic {shell_word(command)}" if shell != "sh" else f"-c {shell_word(command)}"
+        words = f"-ic {shell_word(command)}" if using != "sh" else f"-c {shell_word(command)}"
         done = subprocess.run(
-            ["ssh", "-F", config, "node-1", f"{shell} {words}"],
+            ["ssh", "-F", config, "node-1", f"{using} {words}"],
             check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert bool(done.returncode) == fails, done.stdout + done.stderr
@@ -172,26 +173,26 @@ def test_functions_of_both_shells_go_through_a_real_proxy(world: World) -> None:
     world.play(http=URL, test=FAR + "/apt/Packages")
     for shell in ("bash", "zsh"):
         world.asked()
-        said = world.on("proxytest", shell=shell)
+        said = world.on("proxytest", using=shell)
         assert f"{FAR}/apt/Packages through {URL}: HTTP 200 OK" in said
         assert "Via: 1.1 " in said
         assert "tinyproxy" in said
         assert f"GET {FAR}/apt/Packages" in world.asked()
-        said = world.on(f"proxytest {BY_NODE}/apt/Packages", shell=shell)
+        said = world.on(f"proxytest {BY_NODE}/apt/Packages", using=shell)
         assert "past any proxy: HTTP 200" in said
         assert world.asked() == ""
-        said = world.on("proxyon; env; unproxy; env | grep -i _proxy=", shell=shell)
+        said = world.on("proxyon; env; unproxy; env | grep -i _proxy=", using=shell)
         assert f"https_proxy={URL}" in said
-        off = said.split("proxy off")[1]
+        off = said.partition("proxy off")[2]
         assert "http_proxy" not in off
         assert "no_proxy=localhost," in off
         assert f"{NEAR}," in off
-    assert "proxytest" in world.on("type proxytest", shell="bash -l")
+    assert "proxytest" in world.on("type proxytest", using="bash -l")
 
 
 def test_a_proxy_that_does_not_answer_is_named(world: World) -> None:
     world.play(http=f"http://{PROXY}:9", test=FAR)
-    said = world.on("proxytest", shell="bash", fails=True)
+    said = world.on("proxytest", using="bash", fails=True)
     assert f"through http://{PROXY}:9: no answer" in said
     assert "Connection refused" in said
 
@@ -254,12 +255,12 @@ def test_a_login_lies_in_memory_only(world: World, tmp_path: Path) -> None:
     off = {"apt": False, "pip": False}
     said = world.play("-e", f"@{given}", "-vvv", "--diff", http=url, test=FAR, **off)
     assert "secret9" not in said
-    said = world.on("proxytest", shell="bash")
+    said = world.on("proxytest", using="bash")
     assert f"through {url}: HTTP 200" in said
     assert "secret9" not in said
     world.on(uses(FAR)["git"])
     for name in ("apt", "pip"):
-        world.on(f"proxyon; {uses(FAR)[name]}", shell="bash")
+        world.on(f"proxyon; {uses(FAR)[name]}", using="bash")
     assert world.on("grep -rs secret9 /etc /root /opt /usr/local", fails=True) == ""
     assert world.on("stat -c %a /dev/shm/swiftops/proxy").strip() == "600"
     world.play()
