@@ -138,7 +138,7 @@ def candidates(wanted: Wanted, version: str) -> Iterator[str]:
         yield wanted.path
         return
     yield from (ours(wanted, version), os.environ.get("CUDA_HOME", ""))
-    yield from (f"/usr/local/cuda-{version}", *USUAL)
+    yield from (f"{USUAL[0]}-{version}", *USUAL)
 
 
 def ours(wanted: Wanted, version: str) -> str:
