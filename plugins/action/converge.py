@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.pyswiftops.fleet.plugins.modules.converge import ARGUMENTS
 
 UTILS = Path(__file__).resolve().parent.parent / "module_utils"
-SOURCES = ("resources", "listening", "converge")  # each imports only those before it
+SOURCES = ("resources", "kernel", "listening", "converge")  # each imports only those before it
 APART = {"parts", "pending", "network_peers"}  # not of a part
 # Reads the sources and the request from standard input; its own text is all that is in argv.
 START = (

@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 
+from .kernel import Machine
 from .listening import is_here, listeners, listens, program_of, sockets
 from .resources import SHOWN, RefusedError, Resource, run
 
@@ -140,13 +141,14 @@ def converge(request: dict) -> dict:
     check = bool(request.get("check_mode"))
     reactions = request.get("reactions") or []
     pending, coming = Pending(request.get("pending")), set()
-    answer = {"changed": False, "resources": [], "applied": [], "reactions": [], "diff": []}
+    answer = {name: [] for name in ("resources", "applied", "reactions", "diff", "warnings")}
+    answer["changed"] = False
     try:
         for need in request.get("needs") or []:
             may_listen(need)
         for given in request["resources"]:
             after = [item["id"] for item in reactions if given["id"] in item["after"]]
-            resource = Resource(
+            resource = Machine(
                 given, check=check, coming=coming, before=lambda after=after: pending.add(after)
             )
             resource.converge()
@@ -154,6 +156,7 @@ def converge(request: dict) -> dict:
             told = {"id": given["id"], "path": resource.path, "reason": reason}
             answer["resources"].append({**told, "changed": bool(reason)})
             answer["diff"] += resource.diffs
+            answer["warnings"] += resource.warnings
             if reason:
                 answer["changed"] = True
                 answer["applied"] += [] if check else [given["id"]]

@@ -20,6 +20,7 @@ from collections.abc import Callable
 EXECUTION_SECONDS = 120  # of a validator, a reaction's command, or a check's
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 MEMORY = ("tmpfs", "ramfs")
+PATHLESS = ("password", "packages")  # kinds that are no path
 SHOWN = 2000  # characters of a program's output
 
 
@@ -72,7 +73,9 @@ def _status(folder: int, name: str) -> os.stat_result | None:
         return None
 
 
-def run(argv: list[str], text: str | None = None) -> tuple[int, str]:
+def run(
+    argv: list[str], text: str | None = None, seconds: int = EXECUTION_SECONDS
+) -> tuple[int, str]:
     """Run a program without a shell; return its exit code and what it said."""
     try:
         done = subprocess.run(
@@ -81,7 +84,7 @@ def run(argv: list[str], text: str | None = None) -> tuple[int, str]:
             stdin=subprocess.DEVNULL if text is None else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=EXECUTION_SECONDS,
+            timeout=seconds,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as problem:
@@ -106,13 +109,14 @@ class Resource:
         self.path = os.path.expanduser(given.get("path") or "")  # noqa: PTH111 keeps "//", ".."
         parts = self.path.split("/")
         plain = self.path.startswith("/") and parts[-1] not in {"", "."} and "\0" not in self.path
-        if given["type"] != "password" and (not plain or ".." in parts):
+        if given["type"] not in PATHLESS and (not plain or ".." in parts):
             raise RefusedError(
                 "an absolute path without ..", repr(self.path), given["id"], "correct its path"
             )
         self.parent, self.name = os.path.split(self.path)
         self.reasons: list[str] = []
         self.diffs: list[dict] = []
+        self.warnings: list[str] = []
 
     def converge(self) -> None:
         """Bring it to what it must be, or only say what would change."""
@@ -131,7 +135,7 @@ class Resource:
 
     def _below_nothing(self) -> None:
         """The folder it belongs in is not there."""
-        if self.given["type"] == "absent":
+        if self.given["type"] in {"absent", "no_lines"} or self.given.get("if_folder"):
             return
         if self.parent not in self.coming:
             raise self._refused(
@@ -202,6 +206,19 @@ class Resource:
             return old + end + b"".join(line + b"\n" for line in missing)
 
         self._content(status, wanted)
+
+    def _no_lines(self, status: os.stat_result | None) -> None:
+        """None of our lines in a file of somebody else's; one that held nothing else goes."""
+        ours = [line.encode() for line in self.given["lines"]]
+
+        def wanted(old: bytes) -> bytes:
+            theirs = old.splitlines(keepends=True)
+            return b"".join(line for line in theirs if line.rstrip(b"\r\n") not in ours)
+
+        if status is not None:
+            self._content(status, wanted)
+        if self.reasons and not self.check and os.stat(self.path).st_size == 0:  # noqa: PTH116 plain text
+            os.unlink(self.name, dir_fd=self.folder)
 
     def _password(self) -> None:
         """A login's crypted password; handed to chpasswd on its standard input."""

@@ -65,13 +65,21 @@ options:
         description:
           - V(directory), V(file), or V(absent).
           - V(lines) keeps lines of ours in a file of somebody else's.
+          - V(no_lines) takes lines of ours away again, and the file where it holds nothing else.
+          - V(sysctl) sets kernel settings (O(resources[].values)) now and, by the file
+            O(resources[].path), at the next start. What was before is kept in
+            O(resources[].before), and comes back where a setting is no longer asked for. A setting
+            that cannot be set here is a warning.
+          - V(packages) installs packages of the distribution (O(resources[].lines)) that are not
+            there, by apt-get; it takes none away.
           - V(password) is the crypted password (O(resources[].content)) of the login
             O(resources[].owner).
         type: str
-        choices: [directory, file, lines, absent, password]
+        choices: [directory, file, lines, no_lines, absent, sysctl, packages, password]
         required: true
       path:
-        description: Absolute, or beginning with C(~) or C(~login). Not for V(password).
+        description: Absolute, or beginning with C(~) or C(~login). Not for V(password) and
+          V(packages).
         type: str
       content:
         description: All of a file's text.
@@ -80,9 +88,19 @@ options:
         description: A file on the controller that holds O(resources[].content).
         type: str
       lines:
-        description: Lines of ours.
+        description: Lines of ours, or names of packages.
         type: list
         elements: str
+      values:
+        description: Kernel setting to value, as C(net.core.somaxconn).
+        type: dict
+      before:
+        description: A file that keeps what kernel settings were before.
+        type: str
+      if_folder:
+        description: Do nothing where the folder that O(resources[].path) lies in is not there.
+        type: bool
+        default: false
       position:
         description: Where lines go that are not there. V(top) also keeps them at the top.
         type: str
@@ -265,13 +283,25 @@ RESOURCE = {
     "id": {"type": "str", "required": True},
     "type": {
         "type": "str",
-        "choices": ["directory", "file", "lines", "absent", "password"],
+        "choices": [
+            "directory",
+            "file",
+            "lines",
+            "no_lines",
+            "absent",
+            "sysctl",
+            "packages",
+            "password",
+        ],
         "required": True,
     },
     "path": {"type": "str"},
     "content": {"type": "str"},
     "src": {"type": "str"},
     "lines": {"type": "list", "elements": "str"},
+    "values": {"type": "dict"},
+    "before": {"type": "str"},
+    "if_folder": {"type": "bool", "default": False},
     "position": {"type": "str", "choices": ["top", "bottom"], "default": "bottom"},
     "owner": {"type": "str"},
     "group": {"type": "str"},
@@ -311,7 +341,11 @@ ARGUMENTS = {
         "default": [],
         "options": RESOURCE,
         "mutually_exclusive": [["content", "src"]],
-        "required_if": [["type", "lines", ["lines"]], ["type", "password", ["owner", "content"]]],
+        "required_if": [
+            *(["type", kind, ["lines"]] for kind in ("lines", "no_lines", "packages")),
+            ["type", "sysctl", ["values", "before"]],
+            ["type", "password", ["owner", "content"]],
+        ],
     },
     "reactions": {
         "type": "list",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyswiftops.network import document
-from pyswiftops.settings import mesh, mirrors, sshd
+from pyswiftops.settings import mesh, mirrors, proxy, shell, sshd, tuning
 
 FUNCTIONS: tuple[Callable[..., Any], ...] = (
     document.nccl_as_kept,
@@ -26,7 +26,13 @@ FUNCTIONS: tuple[Callable[..., Any], ...] = (
     mirrors.git_credentials,
     mirrors.netrc,
     mirrors.pip_conf,
+    proxy.proxy_environment,
+    proxy.proxy_part,
+    shell.shell_part,
     sshd.kept_environment,
     sshd.sshd_part,
+    tuning.tuning_changed,
+    tuning.tuning_limits,
+    tuning.tuning_part,
 )
 FILTERS = {function.__name__: function for function in FUNCTIONS}

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pyswiftops.specs import hosts
 from pyswiftops.specs.container import Bridge
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def problems(fleet: Fleet) -> Iterator[str]:
         yield from _paths(fleet)
         yield from _addresses(fleet)
         yield from _gpus_of_one_machine(fleet)
+    yield from hosts.problems(fleet)
 
 
 def _containers(fleet: Fleet) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pyswiftops.errors import Finding, FleetError
 from pyswiftops.specs import connection, consistency
+from pyswiftops.specs import hosts as extras
 from pyswiftops.specs.connection import FleetState, Ssh
 from pyswiftops.specs.container import Bridge, Container, Host, label
 from pyswiftops.specs.document import Model, validate
@@ -143,6 +144,10 @@ class Fleet(Model):
         exclude=True,  # no part of a plan, which stays the same
         description="How nodes are looked at before a launch.",
     )
+    proxy: extras.Proxy | None = Field(default=None, description="An HTTP proxy on the way out.")
+    dev_shell: extras.DevShell | None = Field(default=None, description="Zsh on nodes.")
+    host_tuning: extras.HostTuning | None = Field(default=None, description="Limits, sysctls.")
+    cuda_toolkit: extras.CudaToolkit | None = Field(default=None, description="nvcc for builds.")
     nodes: list[Node] = Field(
         min_length=1, description="In rank order: the first is rank 0. Spares have no rank."
     )
@@ -294,9 +299,11 @@ class Fleet(Model):
             node name -> variables. ``docs/reference/fleet.md`` lists them.
         """
         roots = {node.name: self.node_root(node) for node in self.nodes}
+        settings = extras.node_variables(self)
         return {
             node.name: self._connection(node)
             | self._of_fleet()
+            | settings
             | {
                 "swiftops_runtime": self.runtime.value,
                 "swiftops_host": self.host_of(node).name if self.hosts else None,
@@ -304,7 +311,7 @@ class Fleet(Model):
                 "swiftops_ranks": self.ranks(node),
                 "swiftops_gpus": self._gpus_inside(node),
                 "swiftops_cpu_threads": self.cpu_threads,
-                "swiftops_env": dict(self.env),
+                "swiftops_env": extras.job_environment(self),
                 "swiftops_root": roots[node.name],
                 "swiftops_python": self._python(node),
                 "swiftops_address": self.address_in_training(node),
@@ -329,12 +336,12 @@ class Fleet(Model):
         """
         if self.container is None:
             return {}
-        settings = self.container.settings(self.name)
+        settings = extras.host_variables(self, self.container.settings(self.name))
         return {
             host.name: self._host_connection(host)
             | self._of_fleet()
+            | settings
             | {
-                "swiftops_container": settings,
                 "swiftops_host_nodes": [
                     {
                         "name": node.name,

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pyswiftops import errors
 from pyswiftops.cli.main import commands
 from pyswiftops.paths import NodePaths, RunFolder
-from pyswiftops.specs import notify, run
+from pyswiftops.specs import hosts, notify, run
 from pyswiftops.specs.container import Bridge, Build, Container, Engine, Host, Image, Mount
 from pyswiftops.specs.fleet import Fleet, HubAccess, Node, Ssh
 from pyswiftops.specs.preflight import Preflight
@@ -52,6 +52,11 @@ FLEET_TABLES = {
     "Engine": Engine,
     "Hub": HubAccess,
     "Preflight": Preflight,
+    "Proxy": hosts.Proxy,
+    "Dev shell": hosts.DevShell,
+    "Archive": hosts.Archive,
+    "Host tuning": hosts.HostTuning,
+    "CUDA toolkit": hosts.CudaToolkit,
 }
 RUN_TABLES = {
     "run": run.RunSpec,
