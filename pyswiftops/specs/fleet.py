@@ -119,6 +119,9 @@ class Fleet(Model):
     training_interface: Interface | None = Field(
         default=None, description="Interface NCCL and Gloo use; lo on local fleets."
     )
+    trusted_network: bool = Field(
+        default=False, description="The network among nodes needs no encryption for checkpoints."
+    )
     ssh: Ssh = Field(default_factory=Ssh, description="How the controller logs in to nodes.")
     host_ssh: Ssh = Field(default_factory=Ssh, description="How it logs in to hosts.")
     hosts: list[Host] = Field(
@@ -298,6 +301,7 @@ class Fleet(Model):
                 "swiftops_python": self._python(node),
                 "swiftops_address": self.address_in_training(node),
                 "swiftops_interface": self._interface(),
+                "swiftops_trusted_network": self.trusted_network,
                 "swiftops_hub": self.hub.model_dump(mode="json", exclude_defaults=True),
                 "swiftops_shared_paths": list(self.shared_paths),
                 "swiftops_hidden_paths": [
