@@ -110,7 +110,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     make_rows(tmp_path / "rows.jsonl")
     document = {
         "plugin": "pyswiftops.fleet.fleet",
-        "name": f"spare-{os.getpid()}",
+        "name": "spare-try",
         "runtime": "container",
         "device": "cpu",
         "state": str(tmp_path / "state"),

@@ -104,7 +104,7 @@ def two_hours_ahead(user: User) -> Any:
     library = user.nodes.inside("node-3", "sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1")
     # the kernel's times of files are those of the real clock: they are set below
     wrong = f"SetEnv LD_PRELOAD={library} FAKETIME=+{HOURS} NO_FAKE_STAT=1\n"
-    config.write_text(plain + wrong, encoding="utf-8")
+    config.write_text(wrong + plain, encoding="utf-8")
     ahead = time.time() + HOURS
     for path in user.lab.made.folders[2].rglob("*"):
         os.utime(path, (ahead, ahead))
@@ -185,7 +185,14 @@ def test_a_link_to_a_shard_is_followed_and_one_out_of_the_target_is_not_written_
     into = user.lab.dest / "iter_0000010"
     into.mkdir(parents=True)
     (into / shard.name).symlink_to("/data/precious")
-    assert user.gather("--json").told["moved"] >= user.lab.made.bytes
+    said = user.gather()
+    assert said.code == 1
+    assert "is a link that leads out of /data/target/checkpoint-10" in said.err
+    assert "Traceback" not in said.err
+    assert "File \"" not in said.err
+    assert precious.read_text(encoding="utf-8") == "mine"
+    (into / shard.name).unlink()
+    assert user.gather("--json").told["moved"] <= 2 * 1024 * 1024  # it had arrived
     assert precious.read_text(encoding="utf-8") == "mine"
     arrived = into / shard.name
     assert not arrived.is_symlink()
@@ -203,4 +210,37 @@ def test_a_byte_that_flipped_at_the_target_is_found_when_asked(user: User) -> No
         file.write(bytes([byte[0] ^ 1]))
     os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert user.gather("--json").told["moved"] == 0
-    assert 0 < user.gathered("--check") <= 2 * 1024 * 1024
+    assert user.gathered("--check") >= user.lab.made.bytes
+
+
+@pytest.fixture
+def ops(user: User) -> str:
+    """A user of all nodes who is not root, whom the fleet's key lets in."""
+    make_ops = (
+        "id ops 2> /dev/null || useradd -m -p '*' ops; "
+        "install -d -o ops -m 700 ~ops/.ssh; "
+        "install -o ops -m 600 /etc/swiftops/authorized_keys ~ops/.ssh/"
+    )
+    for node in user.nodes.names:
+        user.nodes.inside(node, "sh", "-c", make_ops)
+    return "ops"
+
+
+def test_a_shard_and_a_folder_that_the_login_user_may_not_read(user: User, ops: str) -> None:
+    assert user.adopt("as-ops", ssh={"user": ops}).code == 0
+    to = f"controller:{user.lab.dest}"
+    shard = user.lab.made.shard(1)
+    shard.chmod(0o000)
+    said = user.gather(name="as-ops", to=to)
+    assert said.code == 1
+    for text in ("node-2", shard.name, "Permission denied", "let the login user read"):
+        assert text in said.err
+    shard.chmod(0o644)
+    shard.parent.chmod(0o000)
+    said = user.gather(name="as-ops", to=to)
+    shard.parent.chmod(0o755)
+    assert said.code == 2
+    assert "__1_0.distcp of" in said.err
+    assert not user.lab.dest.exists()
+    assert user.gather(name="as-ops", to=to).code == 0
+    assert user.lab.whole()
