@@ -221,7 +221,8 @@ def carry_out(
     target = found.target.node
 
     def listen(result: ModuleResult) -> None:
-        if result.task.endswith(START) and result.data.get("changed") is False:
+        joins = result.task.endswith(START) and result.data.get("changed") is False
+        if joins and not result.failed:
             tell(f"gather: one that brings just this is under way on {target}: joined")
         for line in result.data.get("log_tail") or ():
             if line.startswith("gather: ") and line not in said:

@@ -23,7 +23,7 @@ def lab_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     data.chmod(0o755)  # other users on nodes read there too
     volumes = [f"{data}:/data", f"{CHECKOUT}:/checkout:ro"]
     name = f"gather-{os.getpid()}"
-    with container_nodes(3, name, "172.30.62.0/24", volumes=volumes) as nodes:
+    with container_nodes(3, name, "172.30.48.0/24", volumes=volumes) as nodes:
         settle(nodes)
         yield Lab(nodes, data)
 

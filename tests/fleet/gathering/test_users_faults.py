@@ -192,7 +192,7 @@ def test_a_link_to_a_shard_is_followed_and_one_out_of_the_target_is_not_written_
     assert "File \"" not in said.err
     assert precious.read_text(encoding="utf-8") == "mine"
     (into / shard.name).unlink()
-    assert user.gather("--json").told["moved"] <= 2 * 1024 * 1024  # it had arrived
+    assert user.gather("--json").told["moved"] < user.lab.made.bytes / 2  # most had arrived
     assert precious.read_text(encoding="utf-8") == "mine"
     arrived = into / shard.name
     assert not arrived.is_symlink()
