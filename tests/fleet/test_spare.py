@@ -97,7 +97,9 @@ class Place:
         return steps_of(here)
 
     def told(self, name: str, kind: EventKind) -> list[dict[str, Any]]:
-        """A run's events of a kind."""
+        """A run's events of a kind; none before there is the run."""
+        if not RunFolder(self.client.runs, name).state.exists():
+            return []
         events: Iterator[Event] = RunStore(RunFolder(self.client.runs, name)).events()
         return [dict(event.data) for event in events if event.kind is kind]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -19,9 +18,6 @@ import yaml
 from bench.container_nodes import Nodes
 
 from .lab import Lab
-
-MOVED = re.compile(r"gathered (\S+): ")
-UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1}
 
 
 @dataclass(frozen=True)
@@ -130,10 +126,10 @@ def _processes(has: Callable[[int], bool]) -> list[int]:
     pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parent = int(path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+            text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-        if has(parent):
+        if has(int(text.rpartition(")")[2].split()[1])):
             pids.append(int(path.parent.name))
     return pids
 
