@@ -116,7 +116,8 @@ def two_hours_ahead(user: User) -> Any:
     user.lab.revive("node-3")
 
 
-def test_a_clock_that_is_wrong_is_no_older_save(user: User, two_hours_ahead: None) -> None:
+@pytest.mark.usefixtures("two_hours_ahead")
+def test_a_clock_that_is_wrong_is_no_older_save(user: User) -> None:
     there = float(user.nodes.inside("node-1", "ssh", "node-3", "date", "+%s"))
     assert there - time.time() > HOURS - 60
     user.gathered()

@@ -114,7 +114,7 @@ def end_with_children(job: subprocess.Popen[str]) -> None:
     """SIGKILL a command and all that it started, in whatever process groups they are."""
     pids, found = {job.pid}, True
     while found:
-        found = {pid for pid in _processes(lambda parent: parent in pids) if pid not in pids}
+        found = set(_processes(pids.__contains__)) - pids
         pids |= found
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
