@@ -23,8 +23,11 @@ from pyswiftops.content import collections_path
 from pyswiftops.settings import pins
 from pyswiftops.specs.fleet import Fleet
 
-IMAGE = "swiftops-bench-node:2"
-PACKAGES = "openssh-server,python3,python3-xxhash,pdsh,genders,procps,sudo,rsync"
+IMAGE = "swiftops-bench-node:3"
+PACKAGES = (
+    "openssh-server,python3,python3-xxhash,pdsh,genders,procps,sudo,rsync,"
+    "libfaketime"  # for nodes whose clock is wrong
+)
 SSHD_CONFIG = """\
 Port 2333
 HostKey /etc/swiftops/ssh_host_ed25519_key

@@ -26,7 +26,8 @@ from pyswiftops.nodes import Nodes
 from pyswiftops.paths import NodePaths
 from pyswiftops.planner import replan
 from pyswiftops.planner.plan import Plan
-from pyswiftops.specs.fleet import Fleet, Node
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.node import Node
 from pyswiftops.specs.run import Resume
 from pyswiftops.states import StageState
 from pyswiftops.store import RunStore
@@ -203,7 +204,7 @@ class Continuing:
         """
         for node in fleet.members:
             if node.name in pairs.values():
-                self._make_ready(plan.fleet, fleet, node)
+                self._make_ready(fleet, node)
         new = replan.with_fleet(plan, fleet)
         kept = self._store.revise(new)
         for stage in replan.repeated(plan.fleet, fleet):
@@ -215,12 +216,17 @@ class Continuing:
         self._tell(EventKind.REPLACED, "", told)
         return new
 
-    def _make_ready(self, before: Fleet, after: Fleet, node: Node) -> None:
-        """See to it that a new node runs commands; of a fleet that we make, make it."""
+    def _make_ready(self, after: Fleet, node: Node) -> None:
+        """See to it that a new node runs commands; of a fleet that we make, make it.
+
+        Other containers are let be, those of nodes that are gone too.
+        """
         why = answers(after, node, self._on_output)
         if why and after.hosts:
             try:
-                provision.up(_to_provision(before, after), spares=False, on_output=self._on_output)
+                provision.up(
+                    _on_used_hosts(after), spares=False, take_away=False, on_output=self._on_output
+                )
                 why = answers(after, node, self._on_output)
             except ProvisionError as problem:
                 why = problem.failures.get(node.name, why)
@@ -274,14 +280,7 @@ class Continuing:
             dead |= mute
 
 
-def _to_provision(before: Fleet, after: Fleet) -> Fleet:
-    """The new fleet, with nodes that are gone only as containers that are let be on their hosts."""
-    used = {after.host_of(node).name for node in after.nodes}
-    names = {node.name for node in after.nodes}
-    gone = [
-        node.model_copy(update={"spare": True, "address": before.address(node)})
-        for node in before.nodes
-        if node.name not in names and before.host_of(node).name in used
-    ]
-    hosts = [host for host in after.hosts if host.name in used]
-    return after.model_copy(update={"nodes": [*after.nodes, *gone], "hosts": hosts})
+def _on_used_hosts(fleet: Fleet) -> Fleet:
+    """The fleet without hosts that have no node: one of them may be what was lost."""
+    used = {fleet.host_of(node).name for node in fleet.nodes}
+    return fleet.model_copy(update={"hosts": [host for host in fleet.hosts if host.name in used]})

@@ -55,6 +55,7 @@ def up(
     fleet: Fleet,
     *,
     spares: bool = True,
+    take_away: bool = True,
     passwords: Passwords | None = None,
     on_phase: Callable[[str], None] = lambda _name: None,
     on_output: Callable[[str], None] | None = None,
@@ -64,6 +65,7 @@ def up(
     Args:
         fleet: The machines.
         spares: Spares as well.
+        take_away: Containers of nodes that the fleet has no more; else they are let be.
         passwords: For hosts that ask for one.
         on_phase: Called with the name of each phase that starts.
         on_output: Called with what ansible-playbook itself prints.
@@ -72,7 +74,7 @@ def up(
         BadInputError: somebody else provisions this fleet at this moment.
         ProvisionError: a machine failed or did not answer; the others are ready.
     """
-    variables = (passwords or Passwords()).variables()
+    variables = {**(passwords or Passwords()).variables(), "container_take_away": take_away}
     _check_collections(fleet)
     made = fleet.everyone() if spares else fleet
     return _play("site", made, variables, on_phase=on_phase, on_output=on_output)

@@ -39,6 +39,9 @@ options:
     description: Training ranks of each node.
     type: int
     default: 0
+  answer:
+    description: The file that the program of a gather has just answered in.
+    type: path
 attributes:
   check_mode:
     description: The module reads only, so that check mode gives the same answer.
@@ -118,6 +121,10 @@ gathered:
       C(seconds) and C(left_out); empty where there was none.
   returned: always
   type: dict
+brought:
+  description: The same of the gather that answered in O(answer); empty without that file.
+  returned: always
+  type: dict
 complete:
   description: Whether everything is here that loading needs.
   returned: always
@@ -129,11 +136,24 @@ problems:
   elements: str
 """
 
+import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pyswiftops.fleet.plugins.module_utils import torch_dist, torch_dist_index
 from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import proof
+
+
+def brought(answer: str | None) -> dict:
+    """What a gather answered, but for what stands at its target then.
+
+    Raises:
+        ValueError: It is no answer.
+    """
+    if not answer or not Path(answer).is_file():
+        return {}
+    told: dict = json.loads(Path(answer).read_text(encoding="utf-8"))
+    return {name: told[name] for name in ("bytes", "moved", "by_node", "seconds", "left_out")}
 
 
 def main() -> None:
@@ -145,6 +165,7 @@ def main() -> None:
             "needed_for": {"type": "str", "choices": ["export", "resume"]},
             "nodes": {"type": "list", "elements": "str", "default": []},
             "ranks_per_node": {"type": "int", "default": 0},
+            "answer": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -155,14 +176,15 @@ def main() -> None:
         if answer["checkpoint"]:
             gathered = proof.summary(Path(answer["checkpoint"]))
             gathered.pop("files", None)
-    except (torch_dist_index.TorchDistError, OSError) as error:
+        now = brought(params["answer"])
+    except (torch_dist_index.TorchDistError, OSError, ValueError, KeyError) as error:
         module.fail_json(msg=f"pyswiftops.fleet.checkpoint_info: {error}")
     if params["require_complete"] and not answer["complete"]:
         message = torch_dist.explain(
             answer, params["needed_for"] or "", params["nodes"], params["ranks_per_node"]
         )
         module.fail_json(msg=message, **answer)
-    module.exit_json(changed=False, gathered=gathered, **answer)
+    module.exit_json(changed=False, gathered=gathered, brought=now, **answer)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from pyswiftops.specs.fleet import Fleet
 from pyswiftops.store import write_json
 
 CONTROLLER = "controller"
+START = "Start the gather"  # a task of the role gather
 
 
 @dataclass(frozen=True)
@@ -217,8 +218,12 @@ def carry_out(
         "folder": folder.requests,
     }
     said: set[str] = set()
+    target = found.target.node
 
     def listen(result: ModuleResult) -> None:
+        joins = result.task.endswith(START) and result.data.get("changed") is False
+        if joins and not result.failed:
+            tell(f"gather: one that brings just this is under way on {target}: joined")
         for line in result.data.get("log_tail") or ():
             if line.startswith("gather: ") and line not in said:
                 said.add(line)
@@ -233,7 +238,7 @@ def carry_out(
         )
     info = result.data("checkpoint_info").get(found.target.node, {})
     stands = result.data("checkpoint_ledger").get(found.target.node, {}).get("checkpoints", [])
-    return {**(info.get("gathered") or {}), "stands": stands}
+    return {**(info.get("brought") or {}), "stands": stands}
 
 
 def _here(found: GatherPlan, option: str, tell: Callable[[str], None]) -> dict[str, Any]:

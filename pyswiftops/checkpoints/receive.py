@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
     sys.path.insert(0, str(collections_path()))
     from ansible_collections.pyswiftops.fleet.plugins.module_utils import (  # noqa: PLC0415
         torch_dist_index,
+        transfer,
     )
     from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import (  # noqa: PLC0415
         errors,
@@ -45,7 +46,12 @@ def main(argv: list[str]) -> int:
             file.with_suffix(".answer").write_text(json.dumps(answer), encoding="utf-8")
             return 0
         answer = gather.gather(asked, _say)
-    except (errors.GatherError, torch_dist_index.TorchDistError, OSError) as problem:
+    except (
+        errors.GatherError,
+        torch_dist_index.TorchDistError,
+        transfer.PullError,
+        OSError,
+    ) as problem:
         sys.stderr.write(f"error: {problem}\n")
         return EXIT_FAILED
     answer["stands"] = layout.scan([answer["dest"]], settle=0)["checkpoints"]

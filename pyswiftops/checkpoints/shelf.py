@@ -306,7 +306,7 @@ class Checkpoints:
         result = nodes.play("checkpoints.ledger", {}, {"swiftops_paths_file": everywhere})
         told = result.data("checkpoint_ledger")
         failed = {item.node: str(item.data.get("msg", item.data)) for item in result.failures}
-        told = {node: answer for node, answer in told.items() if node not in failed}
+        told = {node: told[node] for node in nodes.names if node in told and node not in failed}
         silent = {
             node: failed.get(node, "it was not asked").strip() for node in paths if node not in told
         }

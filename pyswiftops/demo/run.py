@@ -19,7 +19,8 @@ from pyswiftops.demo import dataset, model
 from pyswiftops.errors import BadInputError, Finding, FleetError, StageFailedError
 from pyswiftops.events import Event, EventKind
 from pyswiftops.results import RunResult
-from pyswiftops.specs.fleet import Fleet, Node
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.node import Node
 from pyswiftops.specs.reading import read_yaml
 from pyswiftops.specs.run import KEY, RunSpec
 from pyswiftops.wheelhouse import make_wheelhouse

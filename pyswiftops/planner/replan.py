@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from pyswiftops.errors import BadInputError, Finding
 from pyswiftops.planner.plan import Plan, make_plan
-from pyswiftops.specs.fleet import Fleet, Node
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.node import Node
 from pyswiftops.specs.run import Resume
 from pyswiftops.stages.node import nodes_from_vars
 from pyswiftops.stages.render import render

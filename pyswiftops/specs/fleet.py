@@ -19,16 +19,16 @@ from pyswiftops.specs.connection import FleetState, Ssh
 from pyswiftops.specs.container import Bridge, Container, Host, label
 from pyswiftops.specs.document import Model, validate
 from pyswiftops.specs.environment import Environment
+from pyswiftops.specs.node import Node
 from pyswiftops.specs.preflight import Preflight
 from pyswiftops.specs.reading import read_yaml
 from pyswiftops.specs.sources import HubAccess
-from pyswiftops.specs.texts import Address, Interface, Network, Text
+from pyswiftops.specs.texts import Interface, Network, Text
 
 PLUGIN = "pyswiftops.fleet.fleet"
 GROUP = "swiftops_nodes"
 HOSTS = "swiftops_hosts"
 LOOPBACK = "127.0.0.1"
-MOST_GPUS = 128  # of one node
 NETWORK_FILE = "/etc/swiftops/nccl.env"  # what a node trains over, as the role nccl writes it
 NODE_PYTHON = "/opt/swift/bin/python"  # of the images that we build
 
@@ -39,52 +39,6 @@ class Runtime(StrEnum):
     CONTAINER = "container"
     HOST = "host"
     LOCAL = "local"
-
-
-class Node(Model):
-    """Where training ranks run."""
-
-    name: str = Field(description="Unique; letters, digits and dashes, as in a host name.")
-    host: str | None = Field(
-        default=None, description="Which of hosts runs its container; default: the only one."
-    )
-    address: Address | None = Field(
-        default=None, description="Address for SSH; not for local nodes."
-    )
-    port: int | None = Field(default=None, ge=1, le=65535, description="SSH port of this node.")
-    training_address: Address | None = Field(
-        default=None, description="Address on the training network; default: address."
-    )
-    training_interface: Interface | None = Field(
-        default=None, description="Interface NCCL and Gloo use on this node; default: the fleet's."
-    )
-    root: Text | None = Field(default=None, description="The node's own directory, absolute.")
-    gpus: int | list[int] | None = Field(
-        default=None, description="How many GPUs, or which; one rank each. CPU nodes have one rank."
-    )
-    python: Text | None = Field(
-        default=None, description="The Python that ms-swift is installed in."
-    )
-    spare: bool = Field(
-        default=False, description="In no run until it takes the place of a node that is lost."
-    )
-
-    @field_validator("name")
-    @classmethod
-    def _is_a_label(cls, name: str) -> str:
-        return label(name)
-
-    @field_validator("gpus")
-    @classmethod
-    def _at_least_one(cls, gpus: int | list[int] | None) -> int | list[int] | None:
-        if (isinstance(gpus, int) and gpus < 1) or gpus == []:
-            raise ValueError("at least one GPU (leave gpus out on CPU nodes)")
-        if isinstance(gpus, list) and (len(set(gpus)) < len(gpus) or min(gpus) < 0):
-            raise ValueError("GPU numbers, each once, none negative")
-        most = (max(gpus) if isinstance(gpus, list) else gpus or 0) if gpus else 0
-        if most > MOST_GPUS:
-            raise ValueError(f"at most {MOST_GPUS} GPUs a node")
-        return gpus
 
 
 class Fleet(Model):

@@ -22,7 +22,8 @@ from pyswiftops.cli.main import commands
 from pyswiftops.paths import NodePaths, RunFolder
 from pyswiftops.specs import export, hosts, notify, run
 from pyswiftops.specs.container import Bridge, Build, Container, Engine, Host, Image, Mount
-from pyswiftops.specs.fleet import Fleet, HubAccess, Node, Ssh
+from pyswiftops.specs.fleet import Fleet, HubAccess, Ssh
+from pyswiftops.specs.node import Node
 from pyswiftops.specs.preflight import Preflight
 from pyswiftops.stages.node import REQUIRED
 

@@ -14,6 +14,7 @@ from bench.container_nodes import container_nodes
 from bench.gather import CHECKOUT, settle
 
 from .lab import Lab
+from .user import User
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +33,20 @@ def lab(lab_nodes: Lab) -> Lab:
     """With a new checkpoint, and nothing gathered."""
     lab_nodes.renew()
     return lab_nodes
+
+
+@pytest.fixture(scope="session")
+def adopted(lab_nodes: Lab, tmp_path_factory: pytest.TempPathFactory) -> User:
+    """Whose checkpoints are adopted: the folders' names stay the same from test to test."""
+    lab_nodes.renew()
+    found = User(lab_nodes, tmp_path_factory.mktemp("user"))
+    said = found.adopt("old")
+    assert said.code == 0, said
+    return found
+
+
+@pytest.fixture
+def user(adopted: User, lab: Lab) -> User:
+    """With a new checkpoint, adopted as ``old``, and nothing gathered."""
+    assert adopted.lab is lab
+    return adopted
