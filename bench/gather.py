@@ -4,6 +4,7 @@
 - rsync: rsync from all nodes at once over ssh with AES-GCM, nothing proven.
 - ours: ``pyswiftops.checkpoints.receive`` over ssh with AES-GCM, every chunk proven by the hash of
   its source: whole, without optimizer, a second time, and after a cut at about half.
+- trusted: ours, whole, over plain TCP beside ssh, as where the fleet declares its network trusted.
 
 All start on the first node, in the same container, with the same keys; sources are in the page
 cache, as after a save; the target is new each time. Without a limit, then with each node's link
@@ -77,10 +78,13 @@ class Lab:
             shutil.rmtree(folder)
         os.sync()
 
-    def plan(self, *, weights_only: bool = False) -> GatherPlan:
+    def plan(self, *, weights_only: bool = False, trusted: bool = False) -> GatherPlan:
         """What the controller asks for."""
         told = ledger(self.made, self.names, self.there)
-        reach = {name: {"remote": {"host": name}, "python": "python3"} for name in self.names}
+        reach: dict[str, dict] = {
+            name: {"remote": {"host": name}, "python": "python3", "trusted": trusted}
+            for name in self.names
+        }
         reach[self.names[0]]["remote"] = None
         options = Options(weights_only=weights_only)
         target = Target(self.names[0], str(TARGET))
@@ -111,20 +115,23 @@ class Lab:
         parts = " ".join(f"{folder}/{self.made.iter_dir}" for folder in folders)
         return self.on_first(f"mkdir {TARGET}; for p in {parts}; do cp -r $p {TARGET}/; done")
 
-    def ours(self, *, weights_only: bool = False) -> float:
+    def ours(self, *, weights_only: bool = False, trusted: bool = False) -> float:
         """What the stage's job runs."""
-        self.ask(weights_only=weights_only)
+        self.ask(weights_only=weights_only, trusted=trusted)
         return self.on_first(RECEIVE)
 
-    def ask(self, *, weights_only: bool = False) -> None:
+    def ask(self, *, weights_only: bool = False, trusted: bool = False) -> None:
         """Write the request."""
-        request = dict(self.plan(weights_only=weights_only).request)
+        request = dict(self.plan(weights_only=weights_only, trusted=trusted).request)
         (self.data / "request.json").write_text(json.dumps(request), encoding="utf-8")
+
+    def answer(self) -> dict:
+        """What the last gather said."""
+        return json.loads((self.data / "request.answer").read_text(encoding="utf-8"))
 
     def moved(self) -> int:
         """Bytes that the last gather moved."""
-        answer = json.loads((self.data / "request.answer").read_text(encoding="utf-8"))
-        return int(answer["moved"])
+        return int(self.answer()["moved"])
 
     def cut(self) -> tuple[float, float]:
         """A gather that is ended at about half, then again: the fraction of all, and seconds."""
@@ -215,6 +222,10 @@ def measure(lab: Lab, label: str) -> dict[str, float]:
         lab.equal()
         note("second", lab.ours())
         assert lab.moved() == 0
+        lab.clean()
+        note("trusted", lab.ours(trusted=True))
+        lab.equal()
+        assert set(lab.answer()["transports"].values()) == {"local", "tcp"}
         lab.clean()
         note("weights", lab.ours(weights_only=True))
         lab.clean()
@@ -316,7 +327,8 @@ def main() -> None:
         f"\nRESULT full_vs_scp={free['whole'] / free['scp']:.3f} "
         f"weights_only_vs_scp={free['scp'] / free['weights']:.2f} "
         f"second_s={free['second']:.2f} resumed_fraction={free['fraction']:.3f} "
-        f"stage_second_s={stage:.2f} full_vs_rsync={free['whole'] / free['rsync']:.3f}{real}"
+        f"stage_second_s={stage:.2f} full_vs_rsync={free['whole'] / free['rsync']:.3f} "
+        f"trusted_vs_scp={free['trusted'] / free['scp']:.3f}{real}"
     )
 
 

@@ -198,11 +198,21 @@ class GatherPlan:
         ]
         seconds = f", about {self.total / rate:.0f} s at {rate / 1e6:.0f} MB/s" if rate else ""
         where = f"{self.target.node}:{self.target.path}"
-        return [*found, f"to {where}: {self.total / 1e9:.2f} GB{seconds}"]
+        return [*found, f"to {where}: {self.total / 1e9:.2f} GB{seconds}", *self._transport()]
+
+    def _transport(self) -> list[str]:
+        """How bytes come from other machines."""
+        others = [part for part in self.request["parts"] if part["remote"] is not None]
+        plain = all(part.get("trusted") for part in others)
+        way = "plain TCP, proven through ssh (trusted_network)" if plain else "ssh, encrypted"
+        return [f"transport: {way}; every chunk proven by its hash"] if others else []
 
 
 def reach(variables: Mapping[str, Any], *, controller: bool = False) -> dict[str, Any]:
     """How the target's node reaches a node: ``remote`` (None on one machine) and ``python``.
+
+    ``trusted`` says that the fleet declares the network among its nodes trusted; the controller is
+    none of them.
 
     Args:
         variables: The node's Ansible variables.
@@ -214,7 +224,8 @@ def reach(variables: Mapping[str, Any], *, controller: bool = False) -> dict[str
     way = fetching.push_target if controller else fetching.pull_from
     there = way(variables, "/")
     del there["path"]
-    return {"remote": there, "python": python}
+    trusted = not controller and variables.get("swiftops_trusted_network") is True
+    return {"remote": there, "python": python, "trusted": trusted}
 
 
 def plan_gather(
@@ -225,7 +236,7 @@ def plan_gather(
     Args:
         held: What every node holds, in rank order; nodes that hold nothing are left out.
         reach: Node -> how the target's node reaches it: ``remote`` (host, port, user,
-            ssh_options; None on the same machine) and ``python``.
+            ssh_options; None on the same machine), ``python`` and ``trusted``.
         target: Where it goes.
         options: How.
 

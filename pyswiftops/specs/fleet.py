@@ -125,6 +125,9 @@ class Fleet(Model):
         default=None,
         description="Interface NCCL and Gloo use; default: that of the routes to other nodes.",
     )
+    trusted_network: bool = Field(
+        default=False, description="The network among nodes needs no encryption for checkpoints."
+    )
     ssh: Ssh = Field(default_factory=Ssh, description="How the controller logs in to nodes.")
     host_ssh: Ssh = Field(default_factory=Ssh, description="How it logs in to hosts.")
     hosts: list[Host] = Field(
@@ -310,6 +313,7 @@ class Fleet(Model):
                 "swiftops_address": self.address_in_training(node),
                 "swiftops_interface": node.training_interface or self._interface(),
                 "swiftops_network_file": "" if self.runtime is Runtime.LOCAL else NETWORK_FILE,
+                "swiftops_trusted_network": self.trusted_network,
                 "swiftops_hub": self.hub.model_dump(mode="json", exclude_defaults=True),
                 "swiftops_shared_paths": list(self.shared_paths),
                 "swiftops_hidden_paths": [

@@ -51,12 +51,14 @@ def gather(request: Request, tell: Callable[[str], None] = lambda _line: None) -
 
     Args:
         request: What to gather.
-        tell: Called with a sentence of progress about every second.
+        tell: Called with a sentence of progress about every second, and where a trusted network
+            has no way.
 
     Returns:
         ``dest``, ``bytes`` (of all files), ``moved`` (bytes that were sent), ``files`` (count),
-        ``seconds``, ``by_node`` (node to bytes sent), ``weights_only`` and ``left_out`` (bytes
-        of shards that stayed behind).
+        ``seconds``, ``by_node`` (node to bytes sent), ``transports`` (node to ``ssh``, ``tcp``
+        for plain connections, or ``local``), ``weights_only`` and ``left_out`` (bytes of shards
+        that stayed behind).
 
     Raises:
         GatherError: It cannot be done; what has arrived is kept for the next attempt.
@@ -134,6 +136,7 @@ def _answer(
         "bytes": total,
         "moved": sum(progress.moved.values()),
         "by_node": progress.moved,
+        "transports": progress.transports,
         "seconds": round(time.monotonic() - began, 3),
         "weights_only": request.weights_only,
         "left_out": left_out,
@@ -174,7 +177,7 @@ def _wishes(request: Request, todo: Sequence[Part], staging: Path) -> tuple[Wish
         )
     whole = staging / _WHOLE
     wish = stream.Wish(index, holder.files[index]["size"])
-    with _opened(holder.source) as one:
+    with _opened(replace(holder.source, trusted=False)) as one:
         for _, arrived in one.fetch([wish], whole, lambda _moved, _kept: None):
             if isinstance(arrived, stream.StreamError):
                 raise _explained(arrived)
@@ -312,6 +315,8 @@ def _fetch_all(
         node = part.source.node
         try:
             with _opened(part.source) as one:
+                if progress.came_by(node, one.transport) and one.notice:
+                    tell(f"gather: {one.notice}")
                 for name, came in one.fetch(
                     load, staging, lambda moved, kept: progress.add(node, moved, kept)
                 ):

@@ -82,9 +82,8 @@ def _part(data: Mapping[str, Any]) -> Part:
         manifest.safe_relative(name)
     given = data.get("remote")
     remote = rsync.Remote(path=data["path"], **given) if given else None
-    source = stream.Source(
-        data["node"], data["path"], remote, data.get("python", "python3"), data.get("rate", 0)
-    )
+    options = {name: data[name] for name in ("python", "rate", "trusted") if name in data}
+    source = stream.Source(data["node"], data["path"], remote, **options)
     return Part(source, data["files"])
 
 
@@ -96,6 +95,7 @@ class Progress:
         total: Bytes of all files.
         moved: Node -> bytes that were sent.
         kept: Node -> bytes that were here already.
+        transports: Node -> how its bytes come: ``ssh``, ``tcp`` or ``local``.
         began: When, on the monotonic clock.
         first: When the first bytes had come.
         last: When the last ones had.
@@ -105,6 +105,7 @@ class Progress:
     began: float = field(default_factory=time.monotonic)
     moved: dict[str, int] = field(default_factory=dict)
     kept: dict[str, int] = field(default_factory=dict)
+    transports: dict[str, str] = field(default_factory=dict)
     first: float = 0.0
     last: float = 0.0
     _guard: threading.Lock = field(default_factory=threading.Lock)
@@ -117,6 +118,13 @@ class Progress:
             self.last = now
             self.moved[node] = self.moved.get(node, 0) + moved
             self.kept[node] = self.kept.get(node, 0) + kept
+
+    def came_by(self, node: str, transport: str) -> bool:
+        """Note how a stream of a node comes; whether none of it has come so before."""
+        with self._guard:
+            known = self.transports.get(node)
+            self.transports[node] = "ssh" if "ssh" in {known, transport} else transport
+            return known != self.transports[node]
 
     @property
     def seconds(self) -> float:

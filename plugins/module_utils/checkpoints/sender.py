@@ -16,18 +16,28 @@ request::
 and for each file a head (``{"file": name}``), for each chunk ``{"bytes": n, "digest": ...}`` and
 its bytes (or ``"same": true`` and none, where the receiver has them), and an end (``{"end": name,
 "mtime_ns": ...}``), or ``{"error": ..., "kind": ...}``.
+
+Where the fleet declares its network trusted, the first request is ``{"listen": true}``; the answer
+is ``{"address": ..., "port": ..., "secret": hex}``, and what follows goes over the connection whose
+other end proved the secret; ssh's own stays open as the lifeline of both. Any other request in its
+place says that the port could not be reached: all goes through ssh then.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import hmac
 import json
 import os
+import secrets
+import select
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import IO, Any
 
 MAX_LINE = 256 * 1024 * 1024
@@ -36,6 +46,10 @@ XXH3 = "xxh3"
 IDLE = 0.05
 WIDE = 1024 * 1024
 F_SETPIPE_SZ = 1031  # Python 3.10 has a name for it
+NONCE = 16
+PROOF = 32
+PATIENCE = 3.0
+"""Seconds that a connection, or its proof, may take."""
 
 
 Hash = Callable[..., Any]
@@ -224,22 +238,127 @@ def widen(out: int) -> None:
             pass  # neither, or a limit of this machine: it goes on with what it has
 
 
+def proof(secret: bytes, who: bytes, nonces: bytes) -> bytes:
+    """What only an end that has the secret can say to these nonces."""
+    return hmac.new(secret, who + nonces, "sha256").digest()
+
+
+def exactly(connection: socket.socket, count: int) -> bytes:
+    """The next bytes.
+
+    Raises:
+        OSError: There are not so many, or not in time.
+    """
+    found = b""
+    while len(found) < count:
+        more = connection.recv(count - len(found))
+        if not more:
+            raise ConnectionError("the other end hung up")
+        found += more
+    return found
+
+
+def proven(connection: socket.socket, secret: bytes) -> bool:
+    """Whether the other end has the secret; tells it that this one has."""
+    connection.settimeout(PATIENCE)
+    try:
+        mine = secrets.token_bytes(NONCE)
+        connection.sendall(mine)
+        theirs = exactly(connection, NONCE)
+        said = exactly(connection, PROOF)
+        if not hmac.compare_digest(said, proof(secret, b"receiver", mine + theirs)):
+            return False
+        connection.sendall(proof(secret, b"sender", mine + theirs))
+        connection.settimeout(None)
+    except OSError:
+        return False
+    return True
+
+
+def used(connection: socket.socket, lines: IO[bytes]) -> bool:
+    """Whether the receiver goes on over the connection; it may have lost patience with it."""
+    ready, _, _ = select.select([connection, lines], [], [])
+    try:
+        return connection in ready and bool(connection.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
+
+
+def listening() -> socket.socket:
+    """A port at the address by which ssh reached this machine.
+
+    Raises:
+        OSError: It cannot be had.
+    """
+    way = os.environ.get("SSH_CONNECTION", "").split()  # sshd: client, its port, server, its port
+    address = way[2] if len(way) == 4 else "127.0.0.1"  # noqa: PLR2004 as said above
+    found = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    family, kind, number, _, where = found[0]
+    listener = socket.socket(family, kind, number)
+    try:
+        listener.bind(where)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def met(lines: IO[bytes], out: int) -> socket.socket | None:
+    """The connection of the receiver; None where it says something over ssh first."""
+    try:
+        listener = listening()
+    except OSError as error:
+        tell(out, {"error": f"cannot listen: {error}"})
+        return None
+    with listener:
+        secret = secrets.token_bytes(PROOF)
+        address, port = listener.getsockname()[:2]
+        tell(out, {"address": address, "port": port, "secret": secret.hex()})
+        while True:
+            ready, _, _ = select.select([listener, lines], [], [])
+            if lines in ready:
+                return None
+            connection = listener.accept()[0]
+            if proven(connection, secret) and used(connection, lines):
+                return connection
+            connection.close()
+
+
+def end_with(descriptor: int) -> None:
+    """End this process when the other end of the lifeline is gone."""
+
+    def watch() -> None:
+        while os.read(descriptor, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def serve(lines: IO[bytes], out: int) -> None:
     """Answer one request after the other, until the receiver says no more."""
     widen(out)
     known = hashes()
     tell(out, {"hashes": list(known), "host": os.uname()[1]})
+    connection = None
     while True:
         line = lines.readline(MAX_LINE)
         if not line.strip():
             return
         request = json.loads(line)
+        if request.get("listen") and connection is None:
+            connection = met(lines, out)
+            if connection is not None:
+                end_with(lines.fileno())
+                lines, out = connection.makefile("rb"), connection.fileno()
+            continue
         digest_of = known[request["hash"]]
-        Sending(lambda message, data: tell(out, message, data), request, digest_of).all()
+        Sending(partial(tell, out), request, digest_of).all()
 
 
 if __name__ == "__main__":
     try:
         serve(sys.stdin.buffer, 1)
-    except BrokenPipeError:
+    except (BrokenPipeError, ConnectionResetError):
         sys.exit(1)

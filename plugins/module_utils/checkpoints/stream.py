@@ -6,8 +6,9 @@ One process a stream on the node that holds the files (`sender`), over ssh with 
 keys, or a plain child where the files are on this machine. Every chunk comes with the hash that
 was computed at its source; it is written only if the bytes have that hash here. A file is
 written from its beginning on, so that what an earlier stream left is its first chunks: their
-hashes go with the request, and only what differs is sent. Standard library only, with ``xxhash``
-where it is found. Python 3.9 and later.
+hashes go with the request, and only what differs is sent. Over a network that is declared trusted
+the same is said over a plain connection (`direct`). Standard library only, with ``xxhash`` where it
+is found. Python 3.9 and later.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from ansible_collections.pyswiftops.fleet.plugins.module_utils import rsync
-from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import sender
+from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints import (
+    direct,
+    sender,
+)
 
 CHUNK = 1024 * 1024
 """Bytes of a chunk: hashed, sent and proven as one."""
@@ -62,6 +66,7 @@ class Source:
         remote: How ssh reaches it; None for a folder of this machine.
         python: The interpreter there.
         rate: Bytes a second at most; 0 for as fast as it goes.
+        trusted: Whether the way there is declared trusted: a plain connection then.
     """
 
     node: str
@@ -69,6 +74,7 @@ class Source:
     remote: rsync.Remote | None = None
     python: str = "python3"
     rate: int = 0
+    trusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,10 @@ def _widen(pipe: IO[bytes]) -> None:
 class Stream:
     """One far end, to be asked for files.
 
+    Attributes:
+        transport: ``ssh``, or ``tcp`` for a plain connection beside it.
+        notice: Why it is not the plain connection that was asked for; "" where it is.
+
     Raises:
         StreamError: It cannot be reached.
     """
@@ -161,17 +171,35 @@ class Stream:
         self.hash = next(name for name in sender.hashes() if name in theirs)
         self._digest_of = sender.hashes()[self.hash]
         self._buffer = memoryview(bytearray(CHUNK))
+        self.transport, self.notice = "ssh", ""
+        if source.trusted:
+            self._leave_ssh()
+
+    def _leave_ssh(self) -> None:
+        """Say the rest over a plain connection, if there is a way for it."""
+        self._say(b'{"listen": true}\n')
+        try:
+            connection = direct.connect(self._line())
+        except direct.UnreachableError as error:
+            self.notice = f"{self.source.node}: {error}; its files come through ssh"
+            return
+        direct.end_with(self._process, connection)
+        with connection:  # lives on in its files
+            self._to, self._from = connection.makefile("wb"), connection.makefile("rb")
+        self.transport = "tcp"
 
     def close(self) -> None:
         """End the far end."""
-        for pipe in (self._to, self._from):
+        process = self._process
+        for pipe in (self._to, self._from, process.stdin, process.stdout):
             with contextlib.suppress(OSError):
-                pipe.close()
+                if pipe:
+                    pipe.close()
         with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        self._process.wait()
-        if self._process.stderr:
-            self._process.stderr.close()
+            process.kill()
+        process.wait()
+        if process.stderr:
+            process.stderr.close()
 
     def _say(self, data: bytes) -> None:
         try:
@@ -188,7 +216,10 @@ class Stream:
         return StreamError("lost", f"the stream broke: {words or 'no word'}", self.source.node)
 
     def _line(self) -> dict[str, Any]:
-        line = self._from.readline(sender.MAX_LINE)
+        try:
+            line = self._from.readline(sender.MAX_LINE)
+        except OSError as error:  # a connection that was reset
+            raise self._lost() from error
         if not line.endswith(b"\n"):
             raise self._lost()
         try:
@@ -202,7 +233,10 @@ class Stream:
     def _bytes(self, buffer: memoryview) -> None:
         filled = 0
         while filled < len(buffer):
-            count = self._from.readinto(buffer[filled:])  # type: ignore[attr-defined]
+            try:
+                count = self._from.readinto(buffer[filled:])  # type: ignore[attr-defined]
+            except OSError as error:  # a connection that was reset
+                raise self._lost() from error
             if not count:
                 raise self._lost()
             filled += count
@@ -246,6 +280,8 @@ class Stream:
 
 class Near:
     """Files of this machine: read, hashed and written without a way between."""
+
+    transport, notice = "local", ""
 
     def __init__(self, source: Source) -> None:
         self.source = source
