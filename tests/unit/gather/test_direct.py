@@ -234,9 +234,7 @@ def test_the_plan_says_how_bytes_come() -> None:
         target = Target("node-1", "/data")
         return "\n".join(GatherPlan(target, "", {}, {}, {"parts": parts}).lines())
 
-    assert "transport: plain TCP, proven through ssh" in lines(
-        "trusted", "trusted", "local"
-    )
+    assert "transport: plain TCP, proven through ssh" in lines("trusted", "trusted", "local")
     assert "transport: ssh, encrypted" in lines("trusted", "other")
     assert "transport" not in lines("local")
 
