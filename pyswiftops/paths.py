@@ -352,6 +352,11 @@ class NodePaths:
         return self._below("runs", self.run_id, "export")
 
     @property
+    def quantized(self) -> str:
+        """The export's quantised copy."""
+        return self._below("runs", self.run_id, "export-quantized")
+
+    @property
     def export_proof(self) -> str:
         """How the exported tensors compare with the checkpoint's, JSON."""
         return self._below("runs", self.run_id, "export_proof.json")

@@ -291,8 +291,9 @@ class Pipeline:
         return self._failure(stage, result)
 
     def _secrets(self, stage: Stage) -> dict[str, Any]:
-        """Tokens for the one stage that asks hubs; the runner keeps variables out of artifacts."""
-        if stage.name != "fetch":
+        """Tokens for the stages that ask hubs; the runner keeps variables out of artifacts."""
+        pushes = stage.name == "export" and self._plan.spec.export.push is not None
+        if stage.name != "fetch" and not pushes:
             return {}
         return {"swiftops_hub_tokens": hub_tokens(self._plan.fleet.hub.tokens, os.environ)}
 

@@ -40,6 +40,16 @@ SETTINGS = {
     "served_name": "deploy.served_name; without it, the run's name",
     "adapters": "export.form adapters: they are served beside the base",
     "test_precision": "export.test_precision",
+    "quant_method": "export.quantize.method",
+    "quant_bits": "export.quantize.bits",
+    "quant_samples": "export.quantize.samples",
+    "quant_batch_size": "export.quantize.batch_size",
+    "quant_group_size": "export.quantize.group_size",
+    "push": "export.push",
+    "hub": "export.push.hub",
+    "hub_model": "export.push.model",
+    "hub_private": "export.push.private",
+    "hub_message": "export.push.message",
     "checkpoint": "the run's own folder on the node: the checkpoint to go on from",
     "eval_datasets": "eval.datasets",
     "eval_backend": "eval.backend",
@@ -55,6 +65,7 @@ SETTINGS = {
     "output_file": "the run's own folder on the node (paths.py)",
 }
 OURS = {"fetch", "data", "export_proof"}
+FURTHER = {"export_quantize", "export_push"}  # of the stage export, by verbs of their own
 ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "gpus of the node; empty hides all GPUs",
     "HF_HOME": "caches are the node's own, so that nodes need no shared disk",
@@ -106,6 +117,7 @@ def _flag(plan: Plan, command: Command, name: str) -> str:
     stage = stage_of(command.job)
     key = "convert" if command.job == "roundtrip_export" else stage
     key = "infer" if command.job == "roundtrip_infer" else key
+    key = command.job if command.job in FURTHER else key
     if name in dict(plan.spec.extra_args).get(key, {}):  # type: ignore[call-overload]
         return f"extra_args.{key} of the run file"
     if command.job in OURS:

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pyswiftops.errors import Finding, RunSpecError
 from pyswiftops.specs.document import Model, validate
 from pyswiftops.specs.environment import SECRET, VARIABLE, Environment
+from pyswiftops.specs.export import Export
 from pyswiftops.specs.notify import Channel
 from pyswiftops.specs.reading import read_yaml
 from pyswiftops.specs.sources import DataSource, ModelSource, Source
@@ -260,24 +261,6 @@ class Gather(Model):
         default=0,
         ge=0,
         description="Nodes that get each checkpoint whole while training goes on; 2 outlive any.",
-    )
-
-
-class Export(Model):
-    """What the trained checkpoint becomes."""
-
-    form: Literal["hf", "mcore", "adapters"] = Field(
-        default="hf",
-        description="hf, mcore: whole weights, LoRA merged. adapters: those of LoRA alone.",
-    )
-    test_precision: bool = Field(
-        default=False, description="Compare both models' outputs; needs memory for both."
-    )
-    gpus: Literal["one", "all"] = Field(
-        default="one", description="Of the first node; all where one is too small."
-    )
-    proof: Literal["sampled", "full", "off"] = Field(
-        default="sampled", description="Which exported tensors are held against the checkpoint."
     )
 
 

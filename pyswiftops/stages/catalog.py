@@ -80,7 +80,7 @@ CATALOG: dict[str, Stage] = {
             "export",
             "the checkpoint in the form that is asked for, on the first node",
             after=("gather",),
-            jobs=("export", "export_proof"),
+            jobs=("export", "export_proof", "export_quantize", "export_push"),
         ),
         Stage(
             "eval",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyswiftops.stages.command import Command, Word
 from pyswiftops.stages.context import Context
+from pyswiftops.stages.node import NodeFacts
 from pyswiftops.stages.sources import fetched_items
 
 # Hubs are asked here, and the release line's environment may say that they are not to be.
@@ -22,6 +23,12 @@ def fetch(context: Context) -> list[Command]:
         source = item.source
         where = (source.from_hub.value, item.kind, str(source.id), source.at_revision)
         argv += ["--item", *where, item.folder(node.root).folder]
+    return [context.command("fetch", node, tuple(argv), asking_hubs(context, node))]
+
+
+def asking_hubs(context: Context, node: NodeFacts) -> dict[str, Word]:
+    """Environment of a job that asks hubs, with the fleet's ways to them; no token is in it."""
+    hub = node.hub
     env = {**context.environment(node, ranks=0), "HF_HUB_DISABLE_TELEMETRY": "1"}
     for name in _OFFLINE:
         env.pop(name, None)
@@ -31,4 +38,4 @@ def fetch(context: Context) -> list[Command]:
         env["MODELSCOPE_ENDPOINT"] = hub.modelscope_endpoint
     if hub.proxy:
         env |= {"HTTP_PROXY": hub.proxy, "HTTPS_PROXY": hub.proxy}
-    return [context.command("fetch", node, tuple(argv), env)]
+    return env

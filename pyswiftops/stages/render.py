@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pyswiftops.matrix import row
 from pyswiftops.specs.run import RunSpec
-from pyswiftops.stages import checkpointing, fetching, lines, serving, train
+from pyswiftops.stages import checkpointing, exported, fetching, lines, serving, train
 from pyswiftops.stages.command import Command
 from pyswiftops.stages.context import Context
 from pyswiftops.stages.node import NodeFacts
@@ -23,6 +23,8 @@ RENDERERS: dict[str, Callable[[Context], list[Command]]] = {
     "gather_ahead": checkpointing.gather,
     "export": checkpointing.export,
     "export_proof": checkpointing.proof,
+    "export_quantize": exported.quantize,
+    "export_push": exported.push,
     "eval": serving.evaluate,
     "sample": serving.sample,
     "rollout": serving.rollout,

@@ -72,6 +72,28 @@ MERGE = {
     "overwrite": "exist_ok",
     "output": "output_dir",
 }
+QUANTIZE = {
+    **MODEL,
+    "quant_method": "quant_method",
+    "quant_bits": "quant_bits",
+    "quant_samples": "quant_n_samples",
+    "quant_batch_size": "quant_batch_size",
+    "quant_group_size": "group_size",
+    "dataset": "dataset",
+    "max_length": "max_length",
+    "overwrite": "exist_ok",
+    "output": "output_dir",
+}
+PUSH = {
+    **MODEL,
+    "adapters": "adapters",
+    "push": "push_to_hub",
+    "hub": "use_hf",
+    "hub_model": "hub_model_id",
+    "hub_private": "hub_private_repo",
+    "hub_message": "commit_message",
+}
+HUBS = {"hub": {"huggingface": True, "modelscope": False}}
 PLAIN = {
     **MODEL,
     **METHOD,
@@ -132,7 +154,7 @@ def plain_training(tuner: str) -> Verb:
 
 
 def swift_verbs(plain: str) -> dict[str, Verb]:
-    """merge, infer, deploy, eval, rollout and sample.
+    """merge, quantise, push, infer, deploy, eval, rollout and sample.
 
     Args:
         plain: What plain transformers are called as an engine.
@@ -140,6 +162,8 @@ def swift_verbs(plain: str) -> dict[str, Verb]:
     engine = {"backend": {"transformers": plain}}
     return {
         "merge": Verb("swift export", MERGE, cpu={}),
+        "export_quantize": Verb("swift export", QUANTIZE),
+        "export_push": Verb("swift export", PUSH, values=HUBS, cpu={}),
         "infer": Verb("swift infer", INFER, values=engine, cpu={}),
         "deploy": Verb("swift deploy", SERVED, values=engine, cpu={}),
         "eval": Verb("swift eval", EVAL, values=engine, cpu={}),
