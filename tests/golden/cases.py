@@ -156,6 +156,26 @@ CASES = {
         {**LORA, "name": "plain", "method": {"backend": "swift"}, "parallel": {}},
     ),
     "small-gpu": (GPU_FLEET, SMALL),
+    "awq-push-gpu": (
+        GPU_FLEET,
+        {
+            **LORA,
+            "export": {
+                "quantize": {"method": "awq", "samples": 64},
+                "push": {"hub": "huggingface", "model": "org/name", "what": "quantized"},
+            },
+        },
+    ),
+    "fp8-push-gpu": (
+        GPU_FLEET,
+        {
+            **LORA,
+            "export": {
+                "quantize": {"method": "fp8"},
+                "push": {"hub": "modelscope", "model": "org/name", "private": False},
+            },
+        },
+    ),
     "hostile-paths": (
         {**CPU_FLEET, "root": HOSTILE, "nodes": [{"name": "node-1"}]},
         {

@@ -116,7 +116,9 @@ PLAIN_SWIFT = {"zero3-gpu", "fsdp-gpu", "swift-cpu"}
 SAYABLE = {
     "2.6": {"small-gpu", "zero3-gpu"},
     "3.6": PLAIN_SWIFT | {"small-gpu"},
-    "3.8": PLAIN_SWIFT | {"small-gpu", "lora-gpu", "hub-gpu", "seq-cls-gpu", "moe-gpu"},
+    "3.8": PLAIN_SWIFT
+    | {"small-gpu", "lora-gpu", "hub-gpu", "seq-cls-gpu", "moe-gpu"}
+    | {"awq-push-gpu", "fp8-push-gpu"},
 }
 
 

@@ -1,0 +1,83 @@
+"""What of quantising and pushing is refused, and that no token is rendered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyswiftops.errors import MatrixError, RunSpecError
+from pyswiftops.planner.plan import Plan, make_plan
+from pyswiftops.specs.fleet import Fleet
+from pyswiftops.specs.run import RunSpec
+
+AT = Path("/nowhere/run.yml")
+PUSH = {"hub": "huggingface", "model": "org/name"}
+
+
+def plan(export: dict[str, Any], line: str = "4.6", device: str = "gpu") -> Plan:
+    node = {"name": "node-1", "address": "192.0.2.1", "gpus": 2}
+    fleet = {
+        "plugin": "pyswiftops.fleet.fleet",
+        "runtime": "host",
+        "line": line,
+        "device": device,
+        "nodes": [node],
+    }
+    run = {
+        "name": "r",
+        "model": {"path": "/m", "model_type": "llama"},
+        "data": {"train": ["/rows.jsonl"]},
+        "method": {"tuner": "full"},
+        "training": {"iterations": 1},
+        "export": export,
+    }
+    spec = RunSpec.from_document({"run": run}, AT)
+    return make_plan(Fleet.from_document(fleet, AT), spec, "r")
+
+
+@pytest.mark.parametrize(
+    ("export", "said"),
+    [
+        ({"quantize": {"method": "awq", "bits": 8}}, "bits that awq has"),
+        ({"quantize": {"method": "fp8", "bits": 8}}, "bits that fp8 has"),
+        ({"quantize": {"method": "bnb", "samples": 8}}, "samples with method awq or gptq"),
+        ({"quantize": {"method": "gptq", "group_size": 0}}, "group_size"),
+        ({"quantize": {"method": "gguf"}}, "method"),
+        ({"form": "adapters", "quantize": {"method": "fp8"}}, "export.form hf"),
+        ({"form": "mcore", "push": PUSH}, "export.form hf or adapters"),
+        ({"push": {**PUSH, "what": "quantized"}}, "export.quantize"),
+        ({"push": {**PUSH, "model": "--name"}}, "model"),
+        ({"push": {**PUSH, "token": "secret"}}, "token"),
+    ],
+)
+def test_what_cannot_be_is_refused(export: dict[str, Any], said: str) -> None:
+    with pytest.raises(RunSpecError, match=said):
+        plan(export)
+
+
+@pytest.mark.parametrize("export", [{"quantize": {"method": "fp8"}}, {"push": PUSH}])
+def test_a_line_that_cannot_says_which_can(export: dict[str, Any]) -> None:
+    with pytest.raises(MatrixError, match=r"lines that can: 3\.6"):
+        plan(export, line="2.6")
+
+
+def test_quantising_needs_gpus() -> None:
+    with pytest.raises(MatrixError, match="expected: GPUs"):
+        plan({"quantize": {"method": "fp8"}}, device="cpu")
+
+
+def test_calibration_takes_the_trainings_rows_and_no_token_is_rendered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    found = plan({"quantize": {"method": "gptq"}, "push": PUSH})
+    (quantize,), (push,) = found.jobs["export_quantize"], found.jobs["export_push"]
+    assert quantize.argv[quantize.argv.index("--dataset") + 1] == "/rows.jsonl"
+    assert push.argv[push.argv.index("--use_hf") + 1] == "true"
+    assert "HF_HUB_OFFLINE" not in push.env
+    assert "hf_secret" not in str(found.to_dict())
+    assert "token" not in " ".join(map(str, push.argv))
+    (deploy,) = found.jobs["deploy"]
+    assert str(deploy.argv[deploy.argv.index("--model") + 1]).endswith("/export")
