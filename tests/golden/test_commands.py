@@ -63,7 +63,8 @@ def fits(kind: str, words: Sequence[object]) -> bool:
         return False
     patterns = {"int": r"[+-]?\d+", "float": r"[+-]?[\d.]+(e[+-]?\d+)?", "bool": "true|false"}
     named = [pattern for name, pattern in patterns.items() if re.search(rf"\b{name}\b", kind)]
-    literals = re.findall(r"'([^']*)'", kind)
+    literals = re.findall(r"'([^']*)'|(?<=[\[ ])(\d+)(?=[,\]])", kind)
+    literals = [text or number for text, number in literals]
     if re.search(r"\bstr\b", kind):
         return True
     return all(
@@ -79,6 +80,8 @@ def test_a_word_of_another_type_does_not_fit() -> None:
     assert not fits("bool = False", ["yes"])
     assert fits("List[str] = list()", ["a", "b"])
     assert not fits("Literal['nccl', 'gloo'] = 'nccl'", ["mpi"])
+    assert fits("Literal[1, 4, 'float8'] = None", ["4"])
+    assert not fits("Literal[1, 4, 'float8'] = None", ["5"])
 
 
 @pytest.mark.parametrize("line", lines.rendered())
