@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pyswiftops import errors
 from pyswiftops.cli.main import commands
 from pyswiftops.paths import NodePaths, RunFolder
-from pyswiftops.specs import notify, run
+from pyswiftops.specs import export, notify, run
 from pyswiftops.specs.container import Bridge, Build, Container, Engine, Host, Image, Mount
 from pyswiftops.specs.fleet import Fleet, HubAccess, Node, Ssh
 from pyswiftops.specs.preflight import Preflight
@@ -69,7 +69,9 @@ RUN_TABLES = {
     "run.retry": run.Retry,
     "run.tracking": run.Tracking,
     "run.gather": run.Gather,
-    "run.export": run.Export,
+    "run.export": export.Export,
+    "run.export.quantize": export.Quantize,
+    "run.export.push": export.Push,
     "run.eval": run.Eval,
     "run.sample": run.Sample,
     "run.rollout": run.Rollout,
