@@ -125,9 +125,7 @@ class Fleet(Model):
         default=None,
         description="Interface NCCL and Gloo use; default: that of the routes to other nodes.",
     )
-    trusted_network: bool = Field(
-        default=False, description="The network among nodes needs no encryption for checkpoints."
-    )
+    trusted_network: bool = Field(default=False, description="Checkpoints need no encryption.")
     ssh: Ssh = Field(default_factory=Ssh, description="How the controller logs in to nodes.")
     host_ssh: Ssh = Field(default_factory=Ssh, description="How it logs in to hosts.")
     hosts: list[Host] = Field(
