@@ -39,6 +39,7 @@ class Peer:
         offset: Its clock less this one, in seconds, and the bound of that.
         came: Ports of this node that it reached.
         up_since: When it was first known to be there.
+        looked: Whether its probe files were looked for.
         shared: Path to whether its probe file is seen here.
         sees_root: Whether its own directory is seen here, under its own path.
     """
@@ -49,6 +50,7 @@ class Peer:
         self.offset: tuple[float, float] | None = None
         self.came: set[int] = set()
         self.up_since: float | None = None
+        self.looked = False
         self.shared: dict[str, bool] = {}
         self.sees_root = False
 
@@ -227,6 +229,7 @@ class Meeting:
         word = self._word(sock)
         self._selector.unregister(sock)
         if word is not None and word.get("node") in self.peers:
+            self._look(word["node"])  # it waits for the answer, and its probe files with it
             with contextlib.suppress(OSError):
                 sock.sendall(self._greeting())
             peer, port = self.peers[word["node"]], sock.getsockname()[1]
@@ -294,14 +297,19 @@ class Meeting:
         peer.reached[port] = ""
         if peer.offset is None or bound < peer.offset[1]:
             peer.offset = (round(offset, 6), round(bound, 6))
-        if not peer.shared:
-            peer.shared = {
-                path: self._probes.sees(path, name)
-                for path in self._probes.made
-                if path != self._root
-            }
-            peer.sees_root = self._probes.sees(peer.root, name)
+        self._look(name)
         self._there(peer)
+
+    def _look(self, name: str) -> None:
+        """See which folders are a peer's too, once."""
+        peer = self.peers[name]
+        if peer.looked:
+            return
+        peer.looked = True
+        peer.shared = {
+            path: self._probes.sees(path, name) for path in self._probes.made if path != self._root
+        }
+        peer.sees_root = self._probes.sees(peer.root, name)
 
 
 class _Attempt:
