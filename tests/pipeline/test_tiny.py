@@ -60,6 +60,18 @@ def test_a_resumed_training_logs_what_an_uninterrupted_one_does(place: Place, tu
     assert {name.split("_")[2] for name in shards(source)} == {"0"}  # the source is as it was
 
 
+def test_a_training_goes_on_with_another_pipeline_size(place: Place) -> None:
+    """Two stages become two replicas: the same rows a step, added up in another order."""
+    place.share_base("replicas", "full")
+    resume = {"from": f"full/checkpoint-{SAVED}"}
+    place.apply(place.spec("replicas", resume=resume, parallel={"pipeline": 1}), "train")
+    uninterrupted, resumed = place.steps("full"), place.steps("replicas")
+    assert list(resumed) == ["3/4", "4/4"]
+    for step, row in resumed.items():
+        assert row == pytest.approx(uninterrupted[step], rel=1e-4)
+    assert len({row["loss"] for row in uninterrupted.values()}) == STEPS
+
+
 def test_a_checkpoint_of_another_tuner_is_refused_before_anything_starts(place: Place) -> None:
     spec = place.spec("wrong", tuner="lora", resume={"from": "full"})
     with pytest.raises(BadInputError, match='tuner_type "full" in the checkpoint, "lora"'):
