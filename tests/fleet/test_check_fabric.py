@@ -126,6 +126,7 @@ def test_a_slow_link_is_named_with_its_direction(nodes: Nodes) -> None:
     assert link.rate == pytest.approx(100e6 / 8, rel=0.3)
 
 
+@pytest.mark.long
 def test_a_node_that_sends_slowly_is_named_and_not_its_pairs(nodes: Nodes) -> None:
     with slowed(nodes, "node-1", "100mbit"):
         report = check(nodes)
@@ -133,6 +134,7 @@ def test_a_node_that_sends_slowly_is_named_and_not_its_pairs(nodes: Nodes) -> No
     assert {fault.nodes for fault in report.faults} == {("node-1",)}
 
 
+@pytest.mark.long
 def test_a_lossy_link_is_named(nodes: Nodes) -> None:
     lost = ("-m", "statistic", "--mode", "random", "--probability", "0.05", "-j", "DROP")
     with rules(nodes, "node-1", ("INPUT", "-s", address(nodes, "node-3"), *lost)):
@@ -155,6 +157,7 @@ def test_ports_that_are_blocked_between_two_nodes_are_named_with_the_remedy(node
     assert report.readings.links["node-3", "node-1"].rate
 
 
+@pytest.mark.long
 def test_a_node_that_no_other_reaches_is_named_in_limited_time(nodes: Nodes) -> None:
     with rules(
         nodes, "node-3",

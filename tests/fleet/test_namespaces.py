@@ -178,6 +178,7 @@ def test_an_interface_that_a_node_lacks_is_refused_and_the_right_one_named(
     assert "ens7f0" in mark.finding.remedy
 
 
+@pytest.mark.long
 def test_gloo_meets_over_what_was_decided_and_not_over_docker0(spaces: list[str]) -> None:
     decision = of(spaces, ["10.82.0.1", "10.82.0.2"])
     decided = [decision.environment(node) for node in ("node-1", "node-2")]

@@ -60,11 +60,12 @@ def test_a_malicious_index_is_refused_and_run_nowhere(user: User) -> None:
     user.lab.made.index.write_bytes(pickle.dumps(Bomb()))
     user.refused("mkdir", "node-1:/data/node-1/checkpoint-10")
     (ledger,) = user.ckpt("ls", "old", "--json").told
-    assert "refused" in ledger["checkpoints"][0]["resume"]["reasons"][0]
+    assert any("refused" in reason for reason in ledger["checkpoints"][0]["resume"]["reasons"])
     assert not (user.lab.data / "bomb").exists()
     assert not Path("/data/bomb").exists()
 
 
+@pytest.mark.long
 def test_a_node_that_is_down_and_then_back_without_its_shards(user: User) -> None:
     run("docker", "kill", user.lab.container("node-3"))
     try:
@@ -123,6 +124,7 @@ def test_a_clock_that_is_wrong_is_no_older_save(user: User) -> None:
     user.gathered()
 
 
+@pytest.mark.long
 def test_a_save_that_goes_on_is_refused_until_it_is_done(user: User) -> None:
     """A rank of the second node writes its shard; the others have written theirs."""
     shard = user.lab.made.shard(1)
@@ -140,6 +142,7 @@ def test_a_save_that_goes_on_is_refused_until_it_is_done(user: User) -> None:
     user.gathered()
 
 
+@pytest.mark.long
 def test_a_shard_that_is_written_anew_meanwhile_gets_no_name(user: User) -> None:
     again = "while :; do touch /data/node-2/checkpoint-10/iter_0000010/__1_0.distcp; done"
     user.nodes.inside("node-2", "sh", "-c", f"({again}) > /dev/null 2>&1 & echo $! > /data/writer")
@@ -174,6 +177,7 @@ def test_names_with_spaces_quotes_and_newlines_arrive(user: User) -> None:
             assert found.read_bytes() == path.read_bytes()
 
 
+@pytest.mark.long
 def test_a_link_to_a_shard_is_followed_and_one_out_of_the_target_is_not_written_through(
     user: User,
 ) -> None:
@@ -200,6 +204,7 @@ def test_a_link_to_a_shard_is_followed_and_one_out_of_the_target_is_not_written_
     assert arrived.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.long
 def test_a_byte_that_flipped_at_the_target_is_found_when_asked(user: User) -> None:
     user.gathered()
     shard = user.lab.dest / "iter_0000010" / user.lab.made.shard(1).name
