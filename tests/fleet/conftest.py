@@ -32,13 +32,14 @@ ENGINE = """
   post_tasks:
     - name: What the tests themselves start
       ansible.builtin.apt:
-        name: [debootstrap, genders, iptables, openssh-client, openssh-server]
+        name: [debootstrap, genders, iproute2, iptables, openssh-client, openssh-server]
     - name: And what they copy and log in with
       ansible.builtin.apt:
         name: [pdsh, rsync, sshpass, zstd]
         install_recommends: false
 """
-PROGRAMS = ("docker", "debootstrap", "iptables", "pdsh", "rsync", "ssh-agent", "sshpass", "zstd")
+TOOLS = ("docker", "debootstrap", "ip", "iptables", "tc")
+PROGRAMS = (*TOOLS, "pdsh", "rsync", "ssh-agent", "sshpass", "zstd")
 
 
 @pytest.fixture(scope="session", autouse=True)
