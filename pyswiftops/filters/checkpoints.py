@@ -31,7 +31,8 @@ def gather_request(
     """The request for the node that a checkpoint goes to.
 
     Args:
-        told: node -> what the module ``checkpoint_ledger`` returned there.
+        told: node -> what the module ``checkpoint_ledger`` returned there; without
+            ``checkpoints`` where the node did not answer, which then holds nothing.
         reach: node -> :func:`gather_reach`.
         to: The node's name.
         gathered: The run's folder for gathered checkpoints there.
@@ -46,7 +47,8 @@ def gather_request(
     Raises:
         BadInputError: the checkpoint would not be whole.
     """
-    held = choose(told, checkpoint, time.time())
+    answered = {node: answer for node, answer in told.items() if "checkpoints" in answer}
+    held = choose(answered, checkpoint, time.time())
     options = Options(
         weights_only=bool(weights_only),
         rate=int(float(rate) * 1e6),

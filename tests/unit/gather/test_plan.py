@@ -14,6 +14,7 @@ import pytest
 
 from bench.checkpoints import Made
 from pyswiftops.errors import BadInputError
+from pyswiftops.filters.checkpoints import gather_request
 from pyswiftops.planner.gathering import GatherPlan, Options, Target, choose, plan_gather
 
 pytestmark = pytest.mark.slow  # torch writes the checkpoints
@@ -75,6 +76,13 @@ def test_a_lost_node_is_told_by_its_shards(told: Told, made: Made) -> None:
     said = refused(told())
     assert "__2_0.distcp" in said
     assert "__2_1.distcp" in said
+
+
+def test_a_node_that_does_not_answer_holds_nothing(told: Told) -> None:
+    answers = {**told(), "node-3": {"unreachable": True, "msg": "No route to host"}}
+    with pytest.raises(BadInputError, match=r"__2_0\.distcp") as caught:
+        gather_request(answers, REACH, to="node-1", gathered="/elsewhere")
+    assert "__1_0.distcp" not in str(caught.value)
 
 
 def test_a_truncated_shard_is_named_with_its_node(told: Told, made: Made) -> None:
