@@ -108,7 +108,8 @@ def gather(
         float, typer.Option(min=0, help="Megabytes a second of each node at most.")
     ] = 0,
     check: Annotated[
-        bool, typer.Option("--check", help="Bring all bytes again, even where sizes and times agree.")
+        bool,
+        typer.Option("--check", help="Bring all bytes again, even where sizes and times agree."),
     ] = False,
     sync: Annotated[
         bool, typer.Option("--sync", help="Write through to the disk before it gets its name.")
