@@ -167,7 +167,7 @@ def test_a_spare_is_made_and_takes_the_place_of_a_node_that_is_lost(place: Place
 
     runs = place.client.runs
     done = swiftops("resume", "hit", "--runs", runs, "--replace", "node-2=node-3", "--json")
-    assert json.loads(done.stdout)
+    assert all(json.loads(line) for line in done.stdout.splitlines())  # an event a line
     there = [place.container(node) for node in ("node-1", "node-3")]
     assert sorted(labelled("container", place.fleet.name)) == there  # the lost one is let be
     (replaced,) = place.told("hit", EventKind.REPLACED)
