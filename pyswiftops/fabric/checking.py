@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
@@ -18,14 +19,14 @@ FACTS = "ansible.builtin.set_fact"
 LOOKS = "check_fabric_looks"
 
 
-class ChecksFabric:
+class ChecksFabric(ABC):
     """The part of :class:`pyswiftops.Client` that measures the network."""
 
     on_output: Callable[[str], None] | None
 
+    @abstractmethod
     def resolved(self, fleet: Fleet) -> Fleet:
         """See :meth:`pyswiftops.Client.resolved`."""
-        raise NotImplementedError
 
     def check_fabric(
         self,
