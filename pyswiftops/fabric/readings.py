@@ -185,8 +185,12 @@ def _ranks(record: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
 
 
 def _best(rank: Mapping[str, Any]) -> float:
-    """Bytes a second at the best size; 0 if it sent none."""
-    return max((line["size"] / line["seconds"] for line in _sized(rank)), default=0.0)
+    """Bytes a second at the better of the two largest sizes; 0 if it sent none.
+
+    A small message may pass a limited link whole within its burst, so it says nothing of its rate.
+    """
+    lines = sorted(_sized(rank), key=lambda line: line["size"])[-2:]
+    return max((line["size"] / line["seconds"] for line in lines), default=0.0)
 
 
 def _pair(

@@ -32,12 +32,19 @@ TRIPS = {"latency": 1e-4, "worst": 2e-4}
 SENT = ({"size": 1000, "seconds": 1e-5}, {"size": 10_000, "seconds": 2e-5})
 
 
-def test_a_links_rate_is_that_of_its_best_size_as_its_sender_timed_it() -> None:
+def test_a_links_rate_is_that_of_its_better_large_size_as_its_sender_timed_it() -> None:
     told = looked(a=record(TRIPS, *SENT), b=record(TRIPS, {"size": 1000, "seconds": 1e-4}))
     links = read(["a", "b"], "gloo", [told]).links
     assert links["a", "b"].rate == pytest.approx(5e8)
     assert links["b", "a"].rate == pytest.approx(1e7)
     assert links["b", "a"].latency == 1e-4
+
+
+def test_a_small_message_within_a_shapers_burst_says_nothing_of_the_rate() -> None:
+    burst = {"size": 1000, "seconds": 1e-9}
+    rest = [{"size": size, "seconds": size / 1e7} for size in (10_000, 100_000)]
+    told = looked(a=record(TRIPS, burst, *rest), b=record(TRIPS, *SENT))
+    assert read(["a", "b"], "gloo", [told]).links["a", "b"].rate == pytest.approx(1e7)
 
 
 def test_of_several_ranks_the_slowest_counts_for_all_and_an_odd_one_is_told() -> None:
