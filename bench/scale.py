@@ -22,13 +22,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyswiftops.client import ALL_JOBS, Client
+from pyswiftops.client import Client
 from pyswiftops.events import Event
 from pyswiftops.nodes import Nodes
 from pyswiftops.paths import NodePaths, RunFolder
 from pyswiftops.pipeline import NodeEvents
 from pyswiftops.planner.plan import make_plan
 from pyswiftops.runner import ModuleResult
+from pyswiftops.runs import ALL_JOBS
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages.node import nodes_from_vars

@@ -1,74 +1,46 @@
-"""The SDK: plan, apply, resume, status, logs, stop."""
+"""The SDK: plan, apply, resume; its bases look at runs, at nodes and at the network."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import os
-import shutil
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
-from pyswiftops import joblogs, leftovers, notify, passport, release_line
+from pyswiftops import leftovers, notify, passport, release_line
 from pyswiftops.checkpoints.shelf import Checkpoints
 from pyswiftops.continuing import misfits
-from pyswiftops.errors import (
-    BadInputError,
-    Finding,
-    RunConflictError,
-    StageFailedError,
-)
+from pyswiftops.errors import BadInputError, Finding, PreflightError
 from pyswiftops.events import Event
 from pyswiftops.fabric.checking import ChecksFabric
 from pyswiftops.nodes import Nodes
-from pyswiftops.paths import RunFolder, check_run_id
+from pyswiftops.paths import RunFolder
 from pyswiftops.pipeline import Pipeline, Replacement
 from pyswiftops.planner import replan
 from pyswiftops.planner.commands import check
 from pyswiftops.planner.plan import Plan, make_plan
-from pyswiftops.preflight import playing as preflights
-from pyswiftops.preflight.report import Report
-from pyswiftops.results import (
-    ALIVE,
-    CommandResult,
-    JobStatus,
-    LogLine,
-    RunResult,
-    RunSummary,
-    job_status,
-    run_summary,
-    unheard,
-)
+from pyswiftops.preflight.launching import LooksFirst, no_look
+from pyswiftops.results import RunResult, unheard
+from pyswiftops.runs import Runs
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
-from pyswiftops.stages.catalog import CATALOG, select, stage_of
+from pyswiftops.stages.catalog import CATALOG, select
 from pyswiftops.stages.node import nodes_from_vars
-from pyswiftops.states import StageState
-from pyswiftops.store import RunStore, not_writable
+from pyswiftops.store import not_writable
 from pyswiftops.tokens import hub_tokens
 
 ALL_STAGES = tuple(CATALOG)
-ALL_JOBS = tuple(job for stage in CATALOG.values() for job in stage.jobs)
-STOP_SECONDS = 120.0
-LOOK_SECONDS = 0.2
 
 
-class Client(ChecksFabric):
+class Client(Runs, ChecksFabric, LooksFirst):
     """Plans and applies runs.
 
     Args:
         runs: Folder that holds the runs' folders.
         on_output: Called with what ansible-playbook itself prints; it is quiet without.
     """
-
-    def __init__(
-        self, runs: str | Path = "runs", on_output: Callable[[str], None] | None = None
-    ) -> None:
-        self.runs = Path(runs).resolve()
-        self.on_output = on_output
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -129,6 +101,7 @@ class Client(ChecksFabric):
         *,
         stages: Iterable[str] = ALL_STAGES,
         again: bool = False,
+        preflight: bool = True,
         on_event: Callable[[Event], None] = lambda _event: None,
         cancelled: threading.Event | None = None,
         replacement: Replacement | None = None,
@@ -139,18 +112,25 @@ class Client(ChecksFabric):
             plan: From :meth:`plan`.
             stages: Which stages, by name.
             again: Repeat those that have succeeded.
+            preflight: Look at the nodes before, unless the fleet file says not to, or nothing
+                of the run is left to launch.
             on_event: Called for every event of the run, from one thread at a time.
             cancelled: Set it, from any thread, to stop the run.
             replacement: Nodes that take the places of others first; see :meth:`resume`.
 
         Raises:
             BadInputError: an unknown stage, or the run id belongs to another plan.
+            PreflightError: something stands in the launch's way; nothing was started.
             RunConflictError: another controller drives the run.
             StageFailedError: a stage failed; what it started is stopped.
             RunStoppedError: the run was asked to stop; what it started is stopped.
         """
         chosen = select(stages)
         store = self._store(plan.run_id)
+        launches = preflight and plan.fleet.preflight.before_launch
+        launches = launches and (again or not store.done(chosen))
+        begun = store.folder.state.exists()
+        look = self._first_look(plan, begun=begun) if launches else no_look
         plan = store.create(plan)
         with passport.kept(store.folder), store.driving(chosen):
             leftovers.end(str(store.folder.root))  # of a controller that was killed
@@ -162,9 +142,12 @@ class Client(ChecksFabric):
                 on_output=self.on_output,
                 cancelled=cancelled,
                 replacement=replacement,
+                look=look,
             )
             try:
                 pipeline.run(chosen)
+            except PreflightError:  # nothing was started
+                raise
             except BaseException as problem:  # a listener's own, too, must leave no job behind
                 leftovers.end(str(store.folder.root))  # of stages that were cancelled
                 self._end_jobs(plan.run_id, problem)
@@ -225,6 +208,7 @@ class Client(ChecksFabric):
         *,
         replace: Mapping[str, str] | None = None,
         fleet: Fleet | None = None,
+        preflight: bool = True,
         on_event: Callable[[Event], None] = lambda _event: None,
         cancelled: threading.Event | None = None,
     ) -> RunResult:
@@ -237,6 +221,7 @@ class Client(ChecksFabric):
             run_id: The run's id.
             replace: Node of the run -> the spare that takes its place; the old node is not asked.
             fleet: A newer fleet file, with nodes that the run's own has not.
+            preflight: As for :meth:`apply`.
             on_event: As for :meth:`apply`.
             cancelled: As for :meth:`apply`.
 
@@ -244,205 +229,17 @@ class Client(ChecksFabric):
             RunNotFoundError: there is no such run.
             RunConflictError: another controller drives it, or its plan cannot be read.
             BadInputError: a node that is to be replaced, or to replace one, cannot be.
-            StageFailedError, RunStoppedError: as :meth:`apply`.
+            PreflightError, StageFailedError, RunStoppedError: as :meth:`apply`.
         """
         store = self._store(run_id)
         plan = store.plan()
         stages = store.load()["requested"] or ALL_STAGES
         new = (replace, replan.replaced(plan.fleet, replace, fleet)) if replace else None
         return self.apply(
-            plan, stages=stages, on_event=on_event, cancelled=cancelled, replacement=new
+            plan,
+            stages=stages,
+            preflight=preflight,
+            on_event=on_event,
+            cancelled=cancelled,
+            replacement=new,
         )
-
-    def events(self, run_id: str, *, follow: bool = False) -> Iterator[Event]:
-        """A run's events from the first on.
-
-        Args:
-            run_id: The run's id.
-            follow: Go on until the run ends or no controller drives it any more.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-        """
-        return self._store(run_id).events(follow=follow)
-
-    def list_runs(self) -> list[RunSummary]:
-        """All runs of the folder, the oldest first."""
-        return sorted(
-            (run_summary(self._store(path.parent.name)) for path in self.runs.glob("*/run.json")),
-            key=lambda run: (run.created_at, run.run_id),
-        )
-
-    def remove(self, run_id: str, *, nodes: bool = True) -> None:
-        """Remove a run: its folder here, and its files on the nodes.
-
-        Args:
-            run_id: The run's id.
-            nodes: Also remove ``<root>/runs/<run>`` on every node, checkpoints included.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-            RunConflictError: a controller drives it, or one of its jobs is alive.
-            StageFailedError: a node could not be cleared; nothing is removed here then.
-        """
-        store = self._store(run_id)
-        store.load()
-        with store.driving(store.load()["requested"]):
-            if nodes:
-                self._remove_on_nodes(run_id)
-            shutil.rmtree(store.folder.root)
-
-    def _remove_on_nodes(self, run_id: str) -> None:
-        alive = [job for job in self.status(run_id) if job.state in ALIVE]
-        if alive:
-            raise RunConflictError(
-                Finding(
-                    "a run without living jobs",
-                    ", ".join(f"{job.job} on {job.node}" for job in alive),
-                    f"run {run_id}",
-                    f"stop it first: swiftops stop {run_id} --runs {self.runs}",
-                )
-            )
-        result = self._nodes(run_id).play("remove", {"swiftops_run_id": run_id})
-        if not result.ok:
-            failure = result.failures[-1]
-            message = str(failure.data.get("msg", failure.data))
-            raise StageFailedError("remove", failure.node, message)
-
-    def load(self, run_id: str) -> RunResult:
-        """What is recorded of a run.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-        """
-        store = self._store(run_id)
-        return RunResult(run_id, store.folder.root, store.load()["stages"])
-
-    def status(
-        self, run_id: str, *, tail: int = 0, jobs: Iterable[str] = ALL_JOBS
-    ) -> list[JobStatus]:
-        """Ask the nodes how a run's jobs stand.
-
-        Args:
-            run_id: The run's id.
-            tail: Log lines to bring along.
-            jobs: Which jobs.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-        """
-        told = map(job_status, self._nodes(run_id).jobs(run_id, jobs, tail=tail))
-        return list(dict.fromkeys(told))  # a node that does not answer is told once
-
-    def stop(self, run_id: str, jobs: Iterable[str] = ALL_JOBS) -> list[JobStatus]:
-        """End a run's jobs on all nodes; returns those that were ended.
-
-        A controller that drives the run, in whatever process, stops too, if all jobs are meant.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-            StageFailedError: a node could not be reached, or a process would not end.
-        """
-        chosen = tuple(jobs)
-        store = self._store(run_id)
-        store.load()
-        driven = set(chosen) >= set(ALL_JOBS) and store.driven()
-        if driven:
-            store.ask_to_stop()
-        ended = self._stop_jobs(run_id, chosen)
-        if not driven:
-            return ended
-        deadline = time.monotonic() + STOP_SECONDS
-        while store.driven():
-            if time.monotonic() > deadline:
-                detail = f"the controller that drives run {run_id} has not stopped"
-                raise StageFailedError("stop", "", detail)
-            time.sleep(LOOK_SECONDS)
-        return ended + self._stop_jobs(run_id, chosen)  # what it started in between
-
-    def _end_jobs(self, run_id: str, problem: BaseException) -> None:
-        """End what a failed run left; of a node that is lost its own error tells already."""
-        try:
-            self._stop_jobs(run_id, ALL_JOBS)
-        except StageFailedError as silent:
-            if getattr(problem, "node", None) != silent.node:
-                raise
-
-    def _stop_jobs(self, run_id: str, jobs: Iterable[str]) -> list[JobStatus]:
-        ended = [job_status(item) for item in self._nodes(run_id).stop(run_id, jobs)]
-        for stage in {stage_of(job.job) for job in ended}:
-            self._store(run_id).update(stage, state=StageState.STOPPED.value)
-        return ended
-
-    def execute(self, fleet: Fleet, argv: Iterable[str]) -> list[CommandResult]:
-        """Run a command on every node, with the node's Python first on its PATH; no shell.
-
-        Args:
-            fleet: The machines.
-            argv: The command and its arguments.
-
-        Returns:
-            One result a node, in rank order.
-        """
-        words = list(argv)
-        if not words:
-            raise BadInputError(
-                Finding("a command", "none", "argv", "for instance: swiftops exec -- nvidia-smi")
-            )
-        return Nodes(fleet, self.on_output).execute(words)
-
-    def preflight(self, fleet: Fleet, spec: RunSpec | None = None, **options: Any) -> Report:
-        """Look whether a fleet is fit before a launch; nothing is started.
-
-        Args:
-            fleet: The machines; spares too, where no run is given.
-            spec: The run that is to be launched.
-            options: ``only``, ``fix``, ``record``, ``rows``, as
-                :class:`pyswiftops.preflight.playing.Options` says.
-
-        Raises:
-            BadInputError: there is no such check.
-        """
-        return preflights.preflight(fleet, spec, preflights.Options(**options), self.on_output)
-
-    def logs(
-        self,
-        run_id: str,
-        *,
-        jobs: Iterable[str] = ALL_JOBS,
-        node: str | None = None,
-        tail: int | None = 50,
-        since: float | None = None,
-        follow: bool = False,
-    ) -> Iterator[LogLine]:
-        """Lines of a run's job logs, merged over the nodes.
-
-        Args:
-            run_id: The run's id.
-            jobs: Which jobs.
-            node: Only this node's.
-            tail: How many last lines of each log; all of them where it is None, or ``follow`` set.
-            since: Only lines that came after, in seconds since the epoch by the nodes' clocks;
-                of earlier lines those of a few seconds may come too.
-            follow: Go on with new lines until all jobs have ended and no controller drives
-                the run.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-            BadInputError: there is no such node.
-            StageFailedError: a node did not answer; lines of the others came before.
-        """
-        source = joblogs.Source(self._nodes(run_id), run_id, tuple(jobs), node, since)
-        if follow or tail is None:
-            driven = self._store(run_id).driven if follow else None
-            return joblogs.all_lines(source, driven)
-        return joblogs.last_lines(source, tail)
-
-    def _store(self, run_id: str) -> RunStore:
-        return RunStore(RunFolder(self.runs, check_run_id(run_id)))
-
-    def _nodes(self, run_id: str) -> Nodes:
-        """The nodes of a run that is there."""
-        store = self._store(run_id)
-        store.load()
-        return Nodes(Fleet.load(store.folder.fleet), self.on_output)

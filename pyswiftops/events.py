@@ -29,6 +29,7 @@ class EventKind(StrEnum):
     REPLACED = "replaced"
     RETRY = "retry"
     GATHERED = "gathered"
+    PREFLIGHT = "preflight"
 
 
 RUN_ENDED = frozenset({EventKind.RUN_FINISHED, EventKind.RUN_FAILED, EventKind.RUN_STOPPED})
@@ -56,6 +57,7 @@ class Event:
             ``replaced``: ``nodes`` (old to new), ``kept`` (the plan before), ``detail``.
             ``retry``: ``attempt``, ``attempts``, ``why``, ``lost`` (nodes), ``detail``.
             ``gathered``: ``checkpoint``, ``nodes``, ``moved`` (bytes), ``seconds``, ``detail``.
+            ``preflight``, a warning: ``check``, ``expected``, ``found``, ``remedy``, ``detail``.
         time: Seconds since the epoch, by the controller's clock.
     """
 

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,6 +22,7 @@ from pyswiftops.planner import replan
 from pyswiftops.planner.commands import hang_reports
 from pyswiftops.planner.hang import text
 from pyswiftops.planner.plan import Plan
+from pyswiftops.preflight.finding import Found
 from pyswiftops.recorded import recorded, tools
 from pyswiftops.runner import ModuleResult, PlaybookResult, run_playbook
 from pyswiftops.specs.fleet import Fleet
@@ -46,6 +47,7 @@ class Pipeline:
         on_output: Called with what ansible-playbook itself prints.
         cancelled: Set from outside to end the run.
         replacement: Nodes that take the places of others before anything else is done.
+        look: Looks at the nodes before anything is launched.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Pipeline:
         on_output: Callable[[str], None] | None = None,
         cancelled: threading.Event | None = None,
         replacement: Replacement | None = None,
+        look: Callable[[Plan], Iterable[Found]] = lambda _plan: (),
     ) -> None:
         self._plan, self._store, self._on_event, self._again = plan, store, on_event, again
         self._on_output = on_output
@@ -66,7 +69,7 @@ class Pipeline:
         self._asked = cancelled or threading.Event()
         self._failed = threading.Event()
         self._alerts: set[tuple[str, str]] = set()  # stage, kind
-        self._replacement = replacement
+        self._replacement, self._look = replacement, look
         self._continuing = Continuing(store, self._emit, on_output)
         self._known: dict[str, Explanation | None] = {}  # by stage
         self._notifier = Notifier(plan.spec.notify, plan.run_id, plan.fleet.name, self._told)
@@ -83,6 +86,7 @@ class Pipeline:
         Raises:
             StageFailedError: the first stage that failed; stages beside it are cancelled, and
                 their jobs are stopped.
+            PreflightError: something stands in the way of whatever would be launched.
             RunStoppedError: the run was asked to stop.
         """
         began = {"run_id": self._plan.run_id, "stages": list(stages), "tools": tools()}
@@ -90,6 +94,8 @@ class Pipeline:
         try:
             if self._replacement is not None:
                 self._plan = self._continuing.replace(self._plan, *self._replacement)
+            for found in self._look(self._plan):
+                self._emit(EventKind.PREFLIGHT, "", found.event(), found.node)
             self._run(stages)
         except (RunStoppedError, KeyboardInterrupt) as problem:
             self._emit(EventKind.RUN_STOPPED, "", {"error": str(problem) or "interrupted"})

@@ -215,7 +215,7 @@ class Stageplay:
             self._on_event(event)
 
         try:
-            client.apply(plan, stages=stages, again=number > 0, on_event=take)
+            client.apply(plan, stages=stages, again=number > 0, preflight=False, on_event=take)
         except RunStoppedError as problem:
             raise StageFailedError("rehearse", "", str(problem)) from problem
         finally:

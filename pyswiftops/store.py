@@ -183,6 +183,12 @@ class RunStore:
         recorded = self.load()["stages"].get(stage, {})
         return StageState(recorded.get("state", StageState.PENDING.value))
 
+    def done(self, stages: Iterable[str]) -> bool:
+        """Whether all these stages have succeeded; False of a run that is not there."""
+        if not self.folder.state.exists():
+            return False
+        return all(self.stage_state(stage) is StageState.SUCCEEDED for stage in stages)
+
     def update(self, stage: str, **fields: Any) -> None:
         """Record fields of a stage."""
         with self._changing():

@@ -38,6 +38,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show what ansible-playbook prints.")
 ]
+NoPreflight = Annotated[
+    bool, typer.Option("--no-preflight", help="Do not look at the nodes before.")
+]
 First = Annotated[
     str | None,
     typer.Option("--from", help="From this stage on.", autocompletion=_known_stages),

@@ -1,4 +1,4 @@
-"""``swiftops preflight``, and the same before every launch."""
+"""``swiftops preflight``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from rich.markup import escape
 
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
-from pyswiftops.client import Client
 from pyswiftops.errors import EXIT_FAILED, BadInputError, Finding
 from pyswiftops.nodes import Nodes
-from pyswiftops.planner.plan import Plan
 from pyswiftops.preflight.finding import Severity
-from pyswiftops.preflight.playing import hold_back
 from pyswiftops.preflight.report import Report, checks
 from pyswiftops.specs.fleet import Fleet, Runtime
 from pyswiftops.specs.preflight import Check
@@ -91,24 +88,6 @@ def show_report(report: Report) -> None:
     )
     if report.recorded:
         typer.echo(f"recorded: {report.recorded}")
-
-
-def before_launch(client: Client, plan: Plan, *, quiet: bool) -> None:
-    """Look at a run's nodes before anything of it is started.
-
-    Raises:
-        PreflightError: something stands in the launch's way.
-    """
-    report = client.preflight(plan.fleet, plan.spec, rows=plan.rows)
-    if not quiet:
-        for item in report.findings:
-            if item.severity is Severity.WARN:
-                show.err.print(
-                    f"preflight: {item.node or 'the fleet'}: expected {item.expected}; "
-                    f"found {item.found}; remedy: {item.remedy}",
-                    markup=False,
-                )
-    hold_back(report)
 
 
 def _mesh(machines: Fleet, path: Path, *, as_json: bool, verbose: bool) -> None:

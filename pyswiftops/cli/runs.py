@@ -12,9 +12,8 @@ import typer
 
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
-from pyswiftops.cli.preflight import before_launch
 from pyswiftops.cli.since import moment
-from pyswiftops.client import ALL_JOBS, Client
+from pyswiftops.client import Client
 from pyswiftops.errors import EXIT_FAILED, BadInputError, Finding
 from pyswiftops.events import RUN_ENDED, Event, EventKind
 from pyswiftops.paths import RunFolder
@@ -22,6 +21,7 @@ from pyswiftops.planner.plan import Plan
 from pyswiftops.planner.replan import parse_pairs
 from pyswiftops.planner.script import write_scripts
 from pyswiftops.results import RunResult
+from pyswiftops.runs import ALL_JOBS
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages.catalog import select
@@ -89,9 +89,7 @@ def run(
     last: opt.Last = None,
     only: opt.Only = None,
     again: Annotated[bool, typer.Option("--again", help="Repeat what has succeeded.")] = False,
-    no_preflight: Annotated[
-        bool, typer.Option("--no-preflight", help="Do not look at the nodes before.")
-    ] = False,
+    no_preflight: opt.NoPreflight = False,
     as_json: opt.AsJson = False,
     verbose: opt.Verbose = False,
 ) -> None:
@@ -99,10 +97,7 @@ def run(
     stages = select(only or (), first, last)
     client = opt.client(runs, verbose=verbose)
     made = _plan(client, fleet, run, run_id)
-    joins = RunFolder(client.runs, made.run_id).state.exists()  # its own jobs may be at work
-    if made.fleet.preflight.before_launch and not (no_preflight or joins):
-        before_launch(client, made, quiet=as_json)
-    drive = partial(client.apply, made, stages=stages, again=again)
+    drive = partial(client.apply, made, stages=stages, again=again, preflight=not no_preflight)
     _drive(client, made.run_id, drive, as_json=as_json)
 
 
@@ -118,13 +113,15 @@ def resume(
         typer.Option("--inventory", "-i", help="A newer fleet file, for nodes to replace with."),
     ] = None,
     *,
+    no_preflight: opt.NoPreflight = False,
     as_json: opt.AsJson = False,
     verbose: opt.Verbose = False,
 ) -> None:
     """Go on with a run after its last finished stage; training, from its last whole checkpoint."""
     client = opt.client(runs, verbose=verbose)
     known = None if fleet is None else Fleet.load(fleet)
-    drive = partial(client.resume, run_id, replace=parse_pairs(replace or ()), fleet=known)
+    pairs = parse_pairs(replace or ())
+    drive = partial(client.resume, run_id, replace=pairs, fleet=known, preflight=not no_preflight)
     _drive(client, run_id, drive, as_json=as_json)
 
 

@@ -42,8 +42,9 @@ def event_line(event: Event) -> str:
         return f"{head} [red]{data.get('state', 'failed')}[/red]"
     if event.kind in {EventKind.CONTINUED, EventKind.REPLACED, EventKind.RETRY}:
         return f"{head} [cyan]{escape(str(data['detail']))}[/cyan]"
-    if event.kind is EventKind.ALERT:
-        return f"{head} [yellow]{escape(str(data['detail']))}[/yellow] [dim]({event.node})[/dim]"
+    if event.kind in {EventKind.ALERT, EventKind.PREFLIGHT}:
+        where = event.node or "all nodes"
+        return f"{head} [yellow]{escape(str(data['detail']))}[/yellow] [dim]({where})[/dim]"
     note = outcome_text(event.stage, data.get("result", {}))
     return f"{head} [green]done[/green] in {data['seconds']:.1f} s{escape(note)}"
 
@@ -79,6 +80,7 @@ SHOWN = frozenset(
         EventKind.CONTINUED,
         EventKind.REPLACED,
         EventKind.RETRY,
+        EventKind.PREFLIGHT,
     }
 )
 

@@ -60,6 +60,11 @@ class Found:
         where = f"{self.node or 'the fleet'} ({self.check.value})"
         return Finding(self.expected, self.found, where, self.remedy)
 
+    def event(self) -> dict[str, Any]:
+        """As a run's events tell of it."""
+        detail = f"expected {self.expected}; found {self.found}; remedy: {self.remedy}"
+        return {**self.to_dict(), "detail": detail}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,14 +85,19 @@ def preflight(
     )
 
 
-def hold_back(report: Report) -> None:
+def hold_back(report: Report, told_elsewhere: Collection[Check] = ()) -> None:
     """Stop a launch that something stands in the way of.
+
+    Args:
+        report: What was found.
+        told_elsewhere: Checks that others tell of, and better.
 
     Raises:
         PreflightError: with everything that blocks.
     """
-    if report.blocked:
-        raise PreflightError([item.as_finding() for item in report.blocking])
+    blocking = [item for item in report.blocking if item.check not in told_elsewhere]
+    if blocking:
+        raise PreflightError([item.as_finding() for item in blocking])
 
 
 def _look(nodes: Nodes, asked: Asked, fleet: Fleet, options: Options, kept: Path) -> Report:

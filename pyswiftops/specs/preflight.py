@@ -37,7 +37,7 @@ class Check(StrEnum):
 class Preflight(Model):
     """How nodes are looked at before a launch."""
 
-    before_launch: bool = Field(default=True, description="Look before every swiftops run.")
+    before_launch: bool = Field(default=True, description="Look before every launch.")
     accept: list[Check] = Field(
         default_factory=list, description="Checks that are told of and never stop a launch."
     )

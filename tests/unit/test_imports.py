@@ -35,6 +35,7 @@ LAYERS = (
         "preflight.playing",
         "fabric.checking",
     ),
+    ("runs", "preflight.launching"),
     ("client", "doctor"),
     ("demo", "rehearsal"),
     ("cli",),

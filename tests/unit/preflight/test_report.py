@@ -153,33 +153,26 @@ def test_a_wrong_check_exits_2_before_any_node_is_asked(
 def test_a_launch_is_held_back_with_nothing_changed_unless_that_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``swiftops run`` asks before it drives; only its plan and its stages are stood in for."""
+    """``swiftops run`` of a stage with nothing to do; its plan and its nodes are stood in for."""
     from pyswiftops.cli import runs  # noqa: PLC0415 its plan is replaced
-    from pyswiftops.planner.plan import Plan  # noqa: PLC0415 as above
+    from pyswiftops.planner.plan import Plan, make_plan  # noqa: PLC0415 as above
 
     wanted, told = broken("full-shm")
-    driven: list[str] = []
 
     def planned(_client: Any, path: Path, *_: Any) -> Plan:
-        return Plan("r", Fleet.load(path), run(), {})
+        return make_plan(Fleet.load(path), run(), "r")
 
     def looked(*_: Any, **__: Any) -> Report:
         return judge(wanted, told)
 
     monkeypatch.setattr(runs, "_plan", planned)
-    monkeypatch.setattr(runs, "_drive", lambda *_, **__: driven.append("r"))
     monkeypatch.setattr("pyswiftops.client.Client.preflight", looked)
     monkeypatch.chdir(tmp_path)
-    where = str(local(tmp_path))
-    assert swiftops(monkeypatch, "run", "-i", where) == 2
+    words = ("run", "--only", "fetch", "-i", str(local(tmp_path)))
+    assert swiftops(monkeypatch, *words) == 2
     assert "free in /dev/shm" in capsys.readouterr().err
-    assert driven == []
     assert not (tmp_path / "runs").exists()
-    assert swiftops(monkeypatch, "run", "-i", where, "--no-preflight") == 0
-    assert (
-        swiftops(
-            monkeypatch, "run", "-i", str(local(tmp_path, "preflight: {before_launch: false}\n"))
-        )
-        == 0
-    )
-    assert driven == ["r", "r"]
+    assert swiftops(monkeypatch, *words, "--no-preflight") == 0
+    assert swiftops(monkeypatch, "rm", "r", "--yes", "--keep-nodes") == 0
+    local(tmp_path, "preflight: {before_launch: false}\n")
+    assert swiftops(monkeypatch, *words) == 0
