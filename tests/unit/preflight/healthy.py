@@ -16,7 +16,7 @@ LINE = "4.6"
 Facts = dict[str, Any]
 
 
-def fleet(nodes: int = 3, **more: Any) -> Fleet:
+def fleet(nodes: int = 3, gpus: int = 8, **more: Any) -> Fleet:
     """A fleet of GPU machines."""
     document = {
         "plugin": "pyswiftops.fleet.fleet",
@@ -24,7 +24,8 @@ def fleet(nodes: int = 3, **more: Any) -> Fleet:
         "line": LINE,
         "root": "/data/swiftops",
         "nodes": [
-            {"name": f"node-{n + 1}", "address": f"10.0.0.{n + 1}", "gpus": 8} for n in range(nodes)
+            {"name": f"node-{n + 1}", "address": f"10.0.0.{n + 1}", "gpus": gpus}
+            for n in range(nodes)
         ],
         **more,
     }

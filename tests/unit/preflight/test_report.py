@@ -18,7 +18,7 @@ from pyswiftops.preflight.playing import hold_back
 from pyswiftops.preflight.report import Report, judge
 from pyswiftops.specs.fleet import Fleet
 
-from .faults import FAULTS
+from .faults import FAULTS, RECORDED
 from .healthy import asked, facts, fleet, run
 
 
@@ -55,6 +55,23 @@ def test_the_worst_comes_first_and_what_blocks_holds_a_launch_back() -> None:
     assert len(held.value.findings) == 1
     assert held.value.exit_code == 2
     hold_back(judge(wanted, told, accept=["shm"]))
+
+
+@pytest.mark.parametrize("when", ["at rest", "at work"])
+def test_of_a_real_gpu_at_rest_nothing_is_told_and_anothers_process_is_named(when: str) -> None:
+    looks = json.loads((RECORDED / "h200.json").read_text(encoding="utf-8"))
+    wanted = asked(fleet(1, gpus=1))
+    told = facts(wanted)
+    told["node-1"] |= looks[when]
+    checks = ["gpus", "gpu_errors", "processes", "shm"]
+    found = [item for item in judge(wanted, told, only=checks).findings if item.severity != "note"]
+    if when == "at rest":
+        assert found == []
+    else:
+        (item,) = found
+        assert (item.check, item.severity, item.node) == ("processes", "block", "node-1")
+        assert f"process {looks['holder']['pid']}" in item.found
+        assert item.fix is None  # others' processes are never ended
 
 
 def test_a_checkpoint_is_estimated_from_weights_and_optimizer() -> None:
