@@ -9,12 +9,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
-from pyswiftops import leftovers, notify, passport, release_line
+from pyswiftops import fleet_network, leftovers, notify, passport, release_line
 from pyswiftops.checkpoints.shelf import Checkpoints
 from pyswiftops.continuing import misfits
 from pyswiftops.errors import BadInputError, Finding, PreflightError
 from pyswiftops.events import Event
 from pyswiftops.fabric.checking import ChecksFabric
+from pyswiftops.network.decide import Decision
 from pyswiftops.nodes import Nodes
 from pyswiftops.paths import RunFolder
 from pyswiftops.pipeline import Pipeline, Replacement
@@ -94,6 +95,21 @@ class Client(Runs, ChecksFabric, LooksFirst):
             MatrixError: a node does not tell.
         """
         return release_line.resolve(fleet, self.execute)[0]
+
+    def network(self, fleet: Fleet, spec: RunSpec | None = None, *, now: bool = False) -> Decision:
+        """What a fleet trains over: each node's variables, each with its reason.
+
+        Args:
+            fleet: The machines; spares too.
+            spec: A run, whose ``training.env`` wins over what is derived.
+            now: Ask the nodes; else what they told at ``swiftops up`` is taken.
+
+        Raises:
+            BadInputError: nothing is kept, and ``now`` is not set.
+        """
+        if now:
+            return fleet_network.asked(fleet, spec, self.on_output)
+        return fleet_network.kept(fleet, spec)
 
     def apply(
         self,

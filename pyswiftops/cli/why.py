@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pyswiftops import fleet_network
 from pyswiftops.cli import options as opt
 from pyswiftops.cli import show
 from pyswiftops.doctor import Verdict, examine
@@ -61,7 +60,7 @@ def _why_network(fleet_file: Path, run_file: Path, *, now: bool, as_json: bool) 
     """What every node trains over; a run file is read where there is one."""
     fleet = Fleet.load(fleet_file)
     run = RunSpec.load(run_file) if run_file != opt.RUN or run_file.exists() else None
-    found = fleet_network.asked(fleet, run) if now else fleet_network.kept(fleet, run)
+    found = opt.client(opt.RUNS).network(fleet, run, now=now)
     if as_json:
         opt.emit(
             {

@@ -21,6 +21,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "containers_lacking": containers.lacking,
     "containers_live": containers.live,
     "engine_proxy": containers.engine_proxy,
+    "engine_told": containers.engine_told,
     "engine_settings": containers.engine_settings,
     "image_definition": containers.image_definition,
     "image_environment": containers.image_environment,

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from pyswiftops.errors import Finding, FleetError
 
@@ -40,6 +41,17 @@ def engine_proxy(proxy: str | None, past: Sequence[str]) -> dict[str, str]:
         return {}
     around = ",".join(["localhost", "127.0.0.1", "::1", *past])
     return {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": around}
+
+
+def engine_told(environment: Mapping[str, str]) -> str:
+    """What ``docker info`` tells of the proxy of a daemon with this environment.
+
+    It masks logins, so that this says nothing of whether a password is the same.
+    """
+    proxy = urlsplit(environment.get("HTTP_PROXY", ""))
+    if "@" in proxy.netloc:
+        proxy = proxy._replace(netloc="xxxxx:xxxxx@" + proxy.netloc.rpartition("@")[2])
+    return f"{proxy.geturl()} {environment.get('NO_PROXY', '')}".strip()
 
 
 def image_definition(dockerfile: str, wheelhouse: Mapping[str, Any], base: str) -> str:

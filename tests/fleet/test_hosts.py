@@ -95,8 +95,13 @@ def test_an_image_is_pulled_by_its_digest(hosts: Hosts) -> None:
     assert hosts.lab.play("containers", image=source).changed == {"h-1": 0, "h-2": 0}
 
 
+def proxy_of(hosts: Hosts, host: str) -> str:
+    return hosts.on(host, "docker", "info", "--format", "{{.HTTPProxy}} {{.NoProxy}}").strip()
+
+
 def test_the_daemons_proxy_is_set_and_never_under_a_live_job(hosts: Hosts) -> None:
-    engine = {**hosts.lab.document["container"]["engine"], "proxy": "http://127.0.0.1:9"}
+    mine = {**hosts.lab.document["container"]["engine"]}
+    engine = {**mine, "proxy": "http://me:first@127.0.0.1:9"}
     node = hosts.lab.container("node-2")
     job = ["docker", "exec", "--detach", "--env=SWIFTOPS_JOB=r1/train", node, "sleep", "600"]
     hosts.on("h-2", *job)
@@ -106,9 +111,28 @@ def test_the_daemons_proxy_is_set_and_never_under_a_live_job(hosts: Hosts) -> No
     hosts.on("h-2", "docker", "exec", node, "pkill", "sleep")
     hosts.lab.play("images", engine=engine)
     for host in ADDRESSES:
-        said = hosts.on(host, "docker", "info", "--format", "{{.HTTPProxy}}")
-        assert said == "http://127.0.0.1:9"
+        assert proxy_of(hosts, host).startswith("http://xxxxx:xxxxx@127.0.0.1:9 ")
     hosts.await_node("h-2")
+    assert hosts.lab.play("images", engine=engine).changed == {"h-1": 0, "h-2": 0}
+    engine["proxy"] = "http://me:second@127.0.0.1:9"  # which docker info does not tell apart
+    changed = hosts.lab.play("images", engine=engine).changed
+    assert all(changed.values())
+
+
+def test_the_fleets_proxy_is_the_daemons_and_goes_with_the_field(hosts: Hosts) -> None:
+    hosts.lab.document["proxy"] = {"http": "http://127.0.0.1:9", "engine": True}
+    try:
+        hosts.lab.play("images")
+    finally:
+        del hosts.lab.document["proxy"]
+    for host, address in ADDRESSES.items():
+        proxy, past = proxy_of(hosts, host).split()
+        assert proxy == "http://127.0.0.1:9"
+        assert address in past.split(",")
+    hosts.lab.play("images")
+    for host in ADDRESSES:
+        assert proxy_of(hosts, host) == ""
+    assert hosts.lab.play("images").changed == {"h-1": 0, "h-2": 0}
 
 
 def test_teardown_leaves_nothing_of_the_fleet(hosts: Hosts) -> None:

@@ -101,6 +101,8 @@ def change(client: Client, fleet: Fleet) -> None:
     assert_type(client.preflight(fleet, only=["shm"], fix=True), Report)
     assert_type(client.preflight(fleet, record=True).blocking[0].remedy, str)
     assert_type(client.resolved(fleet), Fleet)
+    decision = client.network(fleet, now=True)
+    assert_type(decision.environment("node-1"), dict[str, str])
     report = client.check_fabric(fleet, nodes=["node-1", "node-2"], options=Options(least=20))
     assert_type(report, FabricReport)
     assert_type(report.faults, tuple[Fault, ...])

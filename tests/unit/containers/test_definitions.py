@@ -194,3 +194,20 @@ def test_the_daemon_gets_only_what_was_asked_for() -> None:
         "HTTPS_PROXY": "http://p:3128",
         "NO_PROXY": "localhost,127.0.0.1,::1,172.30.7.0/24",
     }
+
+
+@pytest.mark.parametrize(
+    ("proxy", "told"),
+    [
+        (None, ""),
+        ("http://p:3128", "http://p:3128 localhost,127.0.0.1,::1,a"),
+        # as docker 20.10 printed it of a daemon that was started with this
+        (
+            "http://us:pa%2Fss@127.0.0.1:9",
+            "http://xxxxx:xxxxx@127.0.0.1:9 localhost,127.0.0.1,::1,a",
+        ),
+        ("http://us@p", "http://xxxxx:xxxxx@p localhost,127.0.0.1,::1,a"),
+    ],
+)
+def test_what_docker_info_tells_of_a_proxy_is_known(proxy: str | None, told: str) -> None:
+    assert planned.engine_told(planned.engine_proxy(proxy, ["a"])) == told
