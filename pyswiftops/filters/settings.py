@@ -6,20 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from pyswiftops.network import document
-from pyswiftops.settings import mesh, mirrors, proxy, shell, sshd, tuning
+from pyswiftops.settings import mesh, mesh_parts, mirrors, proxy, shell, sshd, tuning
 
 FUNCTIONS: tuple[Callable[..., Any], ...] = (
     document.nccl_as_kept,
     document.nccl_peers,
     document.nccl_resources,
     mesh.all_pinned,
-    mesh.genders,
-    mesh.hostfile,
     mesh.mesh_changed,
     mesh.peers,
     mesh.read_keys,
-    mesh.ssh_config,
-    mesh.wcoll,
+    mesh_parts.mesh_part,
+    mesh_parts.pdsh_part,
     mirrors.apt_conf,
     mirrors.apt_sources,
     mirrors.git_config,

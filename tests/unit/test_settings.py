@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pyswiftops.errors import BadInputError, FleetError
-from pyswiftops.settings import mesh, mirrors, pins, sshd
+from pyswiftops.settings import mesh, mesh_parts, mirrors, pins, sshd
 from pyswiftops.specs.fleet import Fleet
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOuJoYhCYPpAoSNxSKOx5o3IEonJEnD1oF67hBXyciM"
@@ -64,6 +64,37 @@ def test_files_of_all_nodes_stand_in_rank_order(tmp_path: Path) -> None:
     assert mesh.hostfile(nodes) == "node-1 slots=8\nnode-2 slots=8\n"
     assert mesh.genders(nodes) == "node-1 nodes,rank=0,slots=8\nnode-2 nodes,rank=1,slots=8\n"
     assert mesh.wcoll(nodes) == "node-1\nnode-2\n"
+
+
+def test_a_nodes_part_of_the_mesh_holds_each_key_once_and_the_private_one_as_a_path(
+    tmp_path: Path,
+) -> None:
+    variables = fleet_vars(tmp_path, 2)
+    fleet = {
+        "nodes": mesh.peers(variables, variables),
+        "public_keys": [ED25519],
+        "key": "/state/mesh_key",
+        "known_hosts": "/state/known_hosts",
+    }
+    part = mesh_parts.mesh_part(fleet, "ops", "/etc/swiftops", None, [ED25519, f"{ED25519} me"])
+    files = {item["id"]: item for item in part["resources"]}
+    assert files["ssh_mesh.authorized_keys"]["content"] == f"{ED25519}\n{ED25519} me\n"
+    key = files["ssh_mesh.key"]
+    assert (key["src"], key["mode"], key["owner"]) == ("/state/mesh_key", "0600", "ops")
+    assert "content" not in key
+    own = mesh_parts.mesh_part(fleet, "ops", "/etc/swiftops", "~/mine", [])
+    assert own["resources"][2]["src"] == "~/mine"
+
+
+def test_a_node_needs_pdsh_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    variables = fleet_vars(tmp_path, 2)
+    nodes = mesh.peers(variables, variables)
+    part = mesh_parts.pdsh_part(nodes, "/e t", "/etc/profile.d/p.sh", required=False)
+    assert part["checks"] == []
+    profile = part["resources"][-1]
+    assert "PDSH_GENDERS_FILE='/e t'/genders WCOLL='/e t'/nodes\n" in profile["content"]
+    (check,) = mesh_parts.pdsh_part(nodes, "/e t", "/p", required=True)["checks"]
+    assert "PDSH_GENDERS_FILE=/e t/genders" in check["argv"]
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="asks ssh how it reads the file")
