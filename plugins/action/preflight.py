@@ -16,7 +16,8 @@ from ansible_collections.pyswiftops.fleet.plugins.modules.preflight import ARGUM
 
 # Each imports only those before it.
 SOURCES = (
-    *("job_state", "listening", "process_tree", "shared_memory", "preflight.__init__"),
+    *("job_state", "listening", "process_tree", "shared_memory", "manifest", "fingerprint"),
+    "preflight.__init__",
     *("preflight.gpus", "preflight.kernel_log", "preflight.storage", "preflight.limits"),
     *("preflight.names", "preflight.processes", "preflight.services", "preflight.meeting"),
     "preflight.look",

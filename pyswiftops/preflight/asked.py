@@ -13,6 +13,7 @@ from pyswiftops.installed import PROBE, probe
 from pyswiftops.matrix import Row, row
 from pyswiftops.specs.run import RunSpec
 from pyswiftops.stages.node import NodeFacts, nodes_from_vars
+from pyswiftops.stages.sources import data_items, model_item
 
 MEET_SECONDS = 20.0  # for the last node to come; a fleet that is whole takes a second or two
 LEASED = range(20000, 29000)  # where MASTER_PORT is leased
@@ -81,6 +82,14 @@ class Asked:
         """Whether all nodes are folders of this machine."""
         return self.runtime == "local"
 
+    @property
+    def inputs(self) -> list[str]:
+        """Model and rows that each node has for itself: what the stage fetch does not bring."""
+        if self.spec is None or not self.several or self.one_machine:
+            return []
+        items = (model_item(self.spec), *data_items(self.spec))
+        return list(dict.fromkeys(item.label for item in items if not item.is_fetched))
+
     def ports_of(self, node: NodeFacts) -> list[int]:
         """Ports that the run names and the node must have free."""
         if self.spec is None:
@@ -126,6 +135,7 @@ def request(asked: Asked, token: str) -> dict[str, Any]:
                 "paths": {"root": node.root, "tmp": "/tmp"},  # noqa: S108 looked at only
                 "taken": asked.ports_of(node),
                 "model": asked.model,
+                "inputs": asked.inputs,
             }
             for node in asked.nodes
         },

@@ -31,6 +31,7 @@ JUDGES: Mapping[Check, Judge] = {
     Check.UPGRADES: software.upgrades,
     Check.ENGINE: software.engine,
     Check.SHARED: sharing.shared,
+    Check.INPUTS: sharing.inputs,
     Check.CACHE: sharing.cache,
 }
 ORDER = {severity: number for number, severity in enumerate(Severity)}

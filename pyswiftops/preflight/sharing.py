@@ -1,8 +1,9 @@
-"""Folders are shared exactly where the fleet file says so."""
+"""Folders are shared exactly where the fleet file says so, and copies of a run's inputs agree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pyswiftops.preflight.asked import Asked
 from pyswiftops.preflight.finding import Fleetwide, Found, Severity, listed
@@ -66,6 +67,34 @@ def _shared_roots(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
                 f"{listed(seen)} see it too, so that it lies on a shared disk",
                 "name that disk in shared_paths, or give each node a root on a disk of its own",
             )
+
+
+def inputs(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
+    """Each node has the model and the rows for itself, and all have the same."""
+    for path in asked.inputs:
+        seen = {
+            name: facts[name]["inputs"][path]
+            for name in asked.names
+            if path in (facts.get(name, {}).get("inputs") or {})
+        }
+        whole = [name for name, told in seen.items() if "error" not in told]
+        remedy = (
+            f"rsync -a --delete FIRST:{path} there; or have the pipeline hand it on, "
+            "with at: first_node in the run file"
+        ).replace("FIRST", whole[0] if whole else "SOURCE")
+        for name, told in seen.items():
+            if "error" in told:
+                expected = f"{path}, which the run names"
+                yield Found(Check.INPUTS, Severity.BLOCK, name, expected, told["error"], remedy)
+            elif told["blake2b"] != seen[whole[0]]["blake2b"]:
+                first = f"{path} as {whole[0]} has it: {_size(seen[whole[0]])}"
+                here = f"another: {_size(told)}"
+                yield Found(Check.INPUTS, Severity.BLOCK, name, first, here, remedy)
+
+
+def _size(told: Mapping[str, Any]) -> str:
+    rows = "" if told["rows"] is None else f"{told['rows']} rows, "
+    return f"{rows}{told['bytes']} bytes, blake2b {told['blake2b'][:12]}"
 
 
 def cache(asked: Asked, facts: Fleetwide) -> Iterator[Found]:

@@ -30,6 +30,7 @@ class Check(StrEnum):
     UPGRADES = "upgrades"
     ENGINE = "engine"
     SHARED = "shared"
+    INPUTS = "inputs"
     CACHE = "cache"
     BASELINE = "baseline"
 

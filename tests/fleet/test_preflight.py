@@ -134,6 +134,30 @@ def test_real_root_in_the_containers_own_layer(first: dict[str, Any]) -> None:
     assert "outlives the container" in said(first, "disk", ONE, "warn")
 
 
+def test_real_other_rows_on_a_node(nodes: Nodes, tmp_path: Path) -> None:
+    document = {
+        "name": "rows",
+        "model": {"path": "/shared/model"},
+        "data": {"train": ["/rows.jsonl"]},
+        "training": {"iterations": 1},
+    }
+    run_file = tmp_path / "run.yml"
+    run_file.write_text(json.dumps({"run": document}), encoding="utf-8")
+    words = ("--only", "inputs", "-r", str(run_file))
+    nodes.inside(ONE, "sh", "-c", "mkdir -p /shared/model; echo '{}' > /shared/model/config.json")
+    for name, rows in ((ONE, "one two"), (TWO, "one")):
+        nodes.inside(name, "sh", "-c", f"for row in {rows}; do echo $row; done > /rows.jsonl")
+    report = look(nodes, *words)
+    assert findings(report, "inputs", ONE) == []
+    text = said(report, "inputs", TWO)
+    assert "/rows.jsonl as node-1 has it: 2 rows, 8 bytes" in text
+    assert "another: 1 rows, 4 bytes" in text
+    assert "found none" in said(report, "inputs", THREE)
+    for name in (TWO, THREE):
+        nodes.inside(name, "sh", "-c", "printf 'one\\ntwo\\n' > /rows.jsonl")
+    assert look(nodes, *words, code=0)["findings"] == []
+
+
 def test_real_shared_but_not_declared(nodes: Nodes) -> None:
     """The root of node-1 lies on the shared disk, and node-2 sees it under the same path."""
     roots = "mkdir -p /shared/root && rm -rf /data/swiftops && ln -s /shared/root /data/swiftops"

@@ -28,8 +28,8 @@ def look(node: str, request: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         node: This node's name in the request.
         request: `token`, `seconds`, and `nodes`: name to `address`, `ports`, `root`, `python`,
-            `env`, `paths`, `taken` (ports of the launch), `model`; `probes` (shared paths) and
-            `packages` (a program that tells of packages, after the node's python).
+            `env`, `paths`, `taken` (ports of the launch), `model`, `inputs`; `probes` (shared
+            paths) and `packages` (a program that tells of packages, after the node's python).
     """
     own = request["nodes"][node]
     began = time.time()
@@ -41,6 +41,7 @@ def look(node: str, request: Mapping[str, Any]) -> dict[str, Any]:
             "disks": lambda: storage.disks(own["paths"]),
             "memory": storage.memory,
             "model": lambda: storage.model(own["model"]) if own["model"] else None,
+            "inputs": lambda: storage.inputs(own.get("inputs", ())),
             "limits": limits.look,
             "gpus": lambda: gpus.look() if request["device"] == "gpu" else {"program": ""},
             "kernel_log": kernel_log.look,

@@ -108,6 +108,13 @@ def job(state: str) -> list[dict[str, str]]:
 
 
 CONTAINERS = fleet(runtime="container")
+
+
+def input_of(path: str, told: Facts) -> Callable[[dict[str, Facts]], None]:
+    """Set what a node tells of a file or folder that the run names."""
+    return lambda facts: facts[TWO]["inputs"].update({path: told})
+
+
 SHARED = fleet(shared_paths=["/shared"])
 PROXY = {"proxies": {"http_proxy": "http://proxy:3128"}, "no_proxy": ["localhost", "127.0.0.1"]}
 ENGINE = {
@@ -481,6 +488,27 @@ FAULTS: dict[str, Fault] = {
         WARN,
         ("shared_paths", "node-1"),
         at("meeting/peers/node-2/sees_root", ON, ONE),
+    ),
+    "other-rows-on-a-node": Fault(
+        Check.INPUTS,
+        BLOCK,
+        ("/data/rows.jsonl as node-1 has it: 10 rows", "another: 9 rows", "at: first_node"),
+        input_of("/data/rows.jsonl", {"bytes": 3600, "rows": 9, "blake2b": "f" * 16}),
+        spec=run(),
+    ),
+    "other-model-of-the-same-size": Fault(
+        Check.INPUTS,
+        BLOCK,
+        ("/models/m as node-1 has it", "blake2b ffff", "rsync -a --delete node-1:/models/m"),
+        input_of("/models/m", {"bytes": 4000, "rows": None, "blake2b": "f" * 16}),
+        spec=run(),
+    ),
+    "no-rows-on-a-node": Fault(
+        Check.INPUTS,
+        BLOCK,
+        ("/data/rows.jsonl, which the run names", "found none"),
+        input_of("/data/rows.jsonl", {"error": "expected a file or a folder, found none"}),
+        spec=run(),
     ),
     "packing-with-a-cache-each": Fault(
         Check.CACHE,

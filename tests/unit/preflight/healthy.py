@@ -118,6 +118,10 @@ def facts(wanted: Asked) -> dict[str, Facts]:
             "shm": {"size": 128 * GIB, "free": 128 * GIB, "error": ""},
             "disks": {"root": disk(node.root), "tmp": disk("/tmp")},  # noqa: S108 a name
             "memory": {"total": 1000 * GIB, "available": 900 * GIB, "limit": 0},
+            "inputs": {
+                path: {"bytes": 4000, "rows": 10, "blake2b": "0123456789abcdef"}
+                for path in wanted.inputs
+            },
             "model": {"bytes": 15 * GIB, "dtype": "bfloat16"},
             "limits": {
                 "limits": {
