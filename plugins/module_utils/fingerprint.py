@@ -18,7 +18,7 @@ MOST_FILES = 2000
 _ROWS = (".jsonl", ".json", ".csv", ".txt")
 
 
-def take(path: str, limit: int) -> dict[str, Any]:
+def take(path: str, limit: int, *, hidden: bool = True) -> dict[str, Any]:
     """Return what a path holds: names, sizes, and hashes as far as the bound allows.
 
     The smallest files are hashed first, so that what tells most of a model (its config,
@@ -27,6 +27,8 @@ def take(path: str, limit: int) -> dict[str, Any]:
     Args:
         path: A file or a folder.
         limit: Bytes to read and hash at most.
+        hidden: Count files of a folder whose name, or whose folder's, begins with a dot; hubs
+            keep times of their downloads in such.
 
     Returns:
         `path`, `bytes`, `files` (relative name to `bytes` and `blake2b`, at most 2000, the
@@ -40,6 +42,8 @@ def take(path: str, limit: int) -> dict[str, Any]:
     if listed["missing"]:
         raise manifest.ManifestError(f"expected a file or a folder, found none: {path}")
     root, sizes = Path(listed["folder"]), listed["files"]
+    if not hidden and Path(path).is_dir():
+        sizes = {name: entry for name, entry in sizes.items() if "/." not in f"/{name}"}
     rest, files = limit, {}
     for name in sorted(sizes, key=lambda name: (sizes[name]["size"], name)):
         size, digest = sizes[name]["size"], None
@@ -50,7 +54,7 @@ def take(path: str, limit: int) -> dict[str, Any]:
     ordered = {name: files[name] for name in sorted(files)}
     told: dict[str, Any] = {
         "path": path,
-        "bytes": listed["bytes"],
+        "bytes": sum(entry["size"] for entry in sizes.values()),
         "files": dict(list(ordered.items())[:MOST_FILES]),
         "left_out": max(0, len(ordered) - MOST_FILES),
         "whole": all(entry["blake2b"] for entry in ordered.values()),

@@ -70,7 +70,10 @@ def _shared_roots(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
 
 
 def inputs(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
-    """Each node has the model and the rows for itself, and all have the same."""
+    """Each node has the model and the rows for itself, and all have the same.
+
+    Other rows train something else, or hang; a model may differ in files that nothing reads.
+    """
     for path in asked.inputs:
         seen = {
             name: facts[name]["inputs"][path]
@@ -89,7 +92,8 @@ def inputs(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
             elif told["blake2b"] != seen[whole[0]]["blake2b"]:
                 first = f"{path} as {whole[0]} has it: {_size(seen[whole[0]])}"
                 here = f"another: {_size(told)}"
-                yield Found(Check.INPUTS, Severity.BLOCK, name, first, here, remedy)
+                severity = Severity.WARN if path == asked.model else Severity.BLOCK
+                yield Found(Check.INPUTS, severity, name, first, here, remedy)
 
 
 def _size(told: Mapping[str, Any]) -> str:

@@ -101,7 +101,7 @@ def inputs(paths: Iterable[str]) -> dict[str, dict[str, Any]]:
     found = {}
     for path in paths:
         try:
-            told = fingerprint.take(path, INPUT_BYTES)
+            told = fingerprint.take(path, INPUT_BYTES, hidden=False)
         except (OSError, manifest.ManifestError) as problem:
             found[path] = {"error": str(problem)}
         else:

@@ -498,7 +498,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "other-model-of-the-same-size": Fault(
         Check.INPUTS,
-        BLOCK,
+        WARN,
         ("/models/m as node-1 has it", "blake2b ffff", "rsync -a --delete node-1:/models/m"),
         input_of("/models/m", {"bytes": 4000, "rows": None, "blake2b": "f" * 16}),
         spec=run(),

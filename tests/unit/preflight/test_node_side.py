@@ -181,3 +181,28 @@ def test_the_mount_of_a_path_is_the_innermost(tmp_path: Path) -> None:
     table.write_text(f"/dev/a / ext4 rw 0 0\nfs:/x {tmp_path}/in nfs4 rw 0 0\n", encoding="utf-8")
     assert storage.mount_of(f"{tmp_path}/in/deep", str(table))["type"] == "nfs4"
     assert storage.mount_of(f"{tmp_path}/other", str(table))["type"] == "ext4"
+
+
+def test_copies_of_a_model_are_the_same_whatever_a_hub_noted_beside_them(tmp_path: Path) -> None:
+    told = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        (folder / ".cache").mkdir(parents=True)
+        (folder / ".cache" / "download.metadata").write_text(name, encoding="utf-8")
+        (folder / "config.json").write_text("{}", encoding="utf-8")
+        told.append(storage.inputs([str(folder)])[str(folder)])
+    assert told[0] == told[1] == {"bytes": 2, "rows": None, "blake2b": told[0]["blake2b"]}
+    (folder / "config.json").write_text("[]", encoding="utf-8")
+    assert storage.inputs([str(folder)])[str(folder)] != told[0]
+    assert "found none" in storage.inputs([str(tmp_path / "x")])[str(tmp_path / "x")]["error"]
+
+
+def test_what_is_too_large_to_be_hashed_is_told_by_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "INPUT_BYTES", 4)
+    for name, text in (("a", "12345\n"), ("b", "54321\n"), ("c", "1\n2\n")):
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    told = [storage.inputs([path])[path] for path in map(str, sorted(tmp_path.glob("*.jsonl")))]
+    assert [item["rows"] for item in told] == [None, None, 2]
+    assert len({item["bytes"] for item in told}) == 2
