@@ -17,14 +17,11 @@ from pyswiftops.planner.plan import Plan, make_plan
 from pyswiftops.preflight import playing
 from pyswiftops.preflight.report import Report, judge
 from pyswiftops.results import JobStatus
-from pyswiftops.specs.fleet import Fleet
-from pyswiftops.specs.run import RunSpec
 from pyswiftops.store import RunStore
 
 from .faults import FAULTS
-from .healthy import asked, facts
+from .healthy import asked, facts, fleet, run
 
-AT = Path("/nowhere/x.yml")
 IDLE = ["fetch"]  # a stage that has nothing to do for this plan, so that nothing is started
 
 
@@ -48,17 +45,7 @@ class Place:
         return judge(wanted, seen)
 
     def planned(self, preflight: dict[str, Any] | None = None) -> Plan:
-        fleet = {
-            "plugin": "pyswiftops.fleet.fleet",
-            "runtime": "local",
-            "device": "cpu",
-            "root": "/fleet",
-            "nodes": [{"name": "node-1"}],
-            "preflight": preflight or {},
-        }
-        run = {"name": "r", "model": {"path": "/m"}, "data": {"train": ["/d"]}}
-        spec = RunSpec.from_document({"run": {**run, "training": {"iterations": 1}}}, AT)
-        return make_plan(Fleet.from_document(fleet, AT), spec, "r")
+        return make_plan(fleet(1, preflight=preflight or {}), run(), "r")
 
     def _look(self, *_: Any) -> Report:
         self.looks += 1
@@ -71,7 +58,7 @@ class Place:
         self.client.apply(self.plan, stages=IDLE, **options)
 
     @property
-    def run(self) -> RunStore:
+    def kept(self) -> RunStore:
         return RunStore(RunFolder(self.client.runs, "r"))
 
 
@@ -99,25 +86,25 @@ def test_it_is_left_out_where_the_caller_or_the_fleet_file_says_so(place: Place)
 def test_a_warning_goes_into_the_runs_events_and_stops_nothing(place: Place) -> None:
     place.report = place.told("another-driver")
     place.apply()
-    (told,) = [event for event in place.run.events() if event.kind is EventKind.PREFLIGHT]
+    (told,) = [event for event in place.kept.events() if event.kind is EventKind.PREFLIGHT]
     assert told.data["check"] == "gpus"
     assert "remedy" in event_line(told)
-    assert [event.kind for event in place.run.events()][-1] is EventKind.RUN_FINISHED
+    assert [event.kind for event in place.kept.events()][-1] is EventKind.RUN_FINISHED
 
 
 def test_a_run_that_goes_on_is_looked_at_too(place: Place) -> None:
-    place.run.create(place.plan)
+    place.kept.create(place.plan)
     place.report = place.told("full-shm")
     with pytest.raises(PreflightError, match="free in /dev/shm"):
         place.client.resume("r")
-    assert [event.kind for event in place.run.events()][-1] is EventKind.RUN_FAILED
+    assert [event.kind for event in place.kept.events()][-1] is EventKind.RUN_FAILED
     with pytest.raises(PreflightError):
         place.apply()
 
 
 @pytest.mark.parametrize("state", ["starting", "running"])
 def test_a_run_whose_job_lives_is_joined_without_a_look(place: Place, state: str) -> None:
-    place.run.create(place.plan)
+    place.kept.create(place.plan)
     place.report, place.state = place.told("full-shm"), state
     place.apply()
     assert place.looks == 0
@@ -142,7 +129,7 @@ def test_of_a_run_that_goes_on_a_silent_node_is_left_to_the_stage_that_needs_it(
     assert [item.check for item in place.report.blocking] == ["nodes"]
     with pytest.raises(PreflightError):
         place.apply()
-    place.run.create(place.plan)
+    place.kept.create(place.plan)
     place.apply()
     assert place.looks == 2
     place.report = replace(place.report, findings=place.told("full-shm").findings)

@@ -12,7 +12,7 @@ import pytest
 
 from pyswiftops.content import module_util
 
-from .faults import recorded
+from .putting import recorded
 
 gpus, kernel_log = module_util("preflight.gpus"), module_util("preflight.kernel_log")
 names, services = module_util("preflight.names"), module_util("preflight.services")

@@ -18,8 +18,9 @@ from pyswiftops.preflight.playing import hold_back
 from pyswiftops.preflight.report import Report, judge
 from pyswiftops.specs.fleet import Fleet
 
-from .faults import FAULTS, RECORDED
+from .faults import FAULTS
 from .healthy import asked, facts, fleet, run
+from .putting import RECORDED
 
 
 def broken(*names: str) -> tuple[Any, dict[str, Any]]:
