@@ -27,7 +27,7 @@ def users(folders: Sequence[str], proc: Path = PROC) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {folder: [] for folder in folders}
     wanted = {folder: {folder, os.path.realpath(folder)} for folder in folders}
     own = _lineage(os.getpid(), proc)
-    play = next((pid for pid in own if _is_play(proc / str(pid))), None)
+    play = _play(own, proc)
     for pid in sorted(set(_numbers(proc)) - set(own)):
         if play is not None and play in _lineage(pid, proc):
             continue
@@ -46,6 +46,20 @@ def users(folders: Sequence[str], proc: Path = PROC) -> dict[str, list[str]]:
 
 def _numbers(proc: Path) -> list[int]:
     return [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()]
+
+
+def _play(lineage: Sequence[int], proc: Path) -> int | None:
+    """Return the process of the play in a lineage, nearest first; None without one.
+
+    A play's workers are forks of it and bear its name: the last of those in a row is the play.
+    """
+    play = None
+    for pid in lineage:
+        if _is_play(proc / str(pid)):
+            play = pid
+        elif play is not None:
+            break
+    return play
 
 
 def _is_play(process: Path) -> bool:

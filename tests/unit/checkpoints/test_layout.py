@@ -372,12 +372,16 @@ def test_another_nodes_module_of_the_same_play_is_no_user(tmp_path: Path) -> Non
     folder = tmp_path / "checkpoint-10"
     folder.mkdir()
     (folder / "file").write_text("x")
-    play, other, stranger = 900002, 900003, 900004
+    shell, play, worker, other_worker, other, stranger = range(900001, 900007)
+    words_of_play = ["python", "/bin/ansible-playbook", "ledger.yml"]
     for pid, parent, words in (
-        (os.getpid(), play, ["python"]),
-        (play, 1, ["python", "/bin/ansible-playbook", "ledger.yml"]),
-        (other, play, ["python"]),
-        (stranger, 1, ["python"]),
+        (os.getpid(), worker, ["python"]),
+        (worker, play, words_of_play),
+        (play, shell, words_of_play),
+        (shell, 1, ["sh"]),
+        (other_worker, play, words_of_play),
+        (other, other_worker, ["python"]),
+        (stranger, shell, ["python"]),
     ):
         process = tmp_path / "proc" / str(pid)
         (process / "fd").mkdir(parents=True)
