@@ -78,7 +78,7 @@ class Nodes:
                 inventory,
                 Path(folder, "a"),
                 variables,
-                forks=max(5, len(self._fleet.nodes)),
+                forks=max(5, len(self._fleet.nodes) + len(self._fleet.hosts)),
                 on_output=self._on_output,
                 keep=keep,
                 on_result=on_result or (lambda _result: None),

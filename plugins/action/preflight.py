@@ -38,14 +38,15 @@ class ActionModule(converge.ActionModule):  # type: ignore[misc]
                 f"{self._connection.transport}; where: ansible_connection; remedy: use ssh"
             )
         _, given = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        node, request = str(given["node"]), given["request"]
-        if node not in request.get("nodes", {}):
+        node, request, host = str(given["node"]), given["request"], given["host"]
+        if not host and node not in request.get("nodes", {}):
             raise AnsibleActionFail(
                 f"expected: a request that names this node; found: no {node!r} in it; "
                 "where: request.nodes; remedy: make it with the filter preflight_request"
             )
         sources = [[name.removesuffix(".__init__"), _text(name)] for name in SOURCES]
-        payload = json.dumps({"sources": sources, "request": {"node": node, "request": request}})
+        asked = {"node": node, "request": request, "host": host}
+        payload = json.dumps({"sources": sources, "request": asked})
         command = shlex.join([*self._python(task_vars or {}), "-I", "-S", "-c", converge.START])
         done = self._low_level_execute_command(command, in_data=payload.encode())
         return {**result, **self._answer(done)}

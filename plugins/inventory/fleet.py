@@ -11,7 +11,7 @@ description:
   - Sets connection variables (ssh arguments, pipelining, jump hosts) and C(swiftops_*) variables
     of every node, all in the group C(swiftops_nodes), and of every host that containers are made
     on, in the group C(swiftops_hosts).
-  - Raises Ansible's forks to the number of nodes (at most 64) unless C(--forks) or the
+  - Raises Ansible's forks to the number of nodes and hosts (at most 64) unless C(--forks) or the
     configuration says otherwise, because an installed collection brings no C(ansible.cfg).
 author:
   - The pyswiftops developers (@pyswiftops)
@@ -97,14 +97,14 @@ class InventoryModule(BaseInventoryPlugin):
                 for key, value in variables.items():
                     ours = (key, value) in connection.passwords().items()
                     inventory.set_variable(name, key, trust_as_template(value) if ours else value)
-        _raise_forks(len(fleet.nodes))
+        _raise_forks(len(fleet.nodes) + len(fleet.hosts))
 
 
-def _raise_forks(nodes: int) -> None:
-    """Give every node a fork of its own, unless the user set a number."""
+def _raise_forks(machines: int) -> None:
+    """Give every machine a fork of its own, unless the user set a number."""
     forks = context.CLIARGS.get("forks")
-    if forks is None or forks != constants.DEFAULT_FORKS or forks >= nodes:
+    if forks is None or forks != constants.DEFAULT_FORKS or forks >= machines:
         return
     if constants.config.get_config_value_and_origin("DEFAULT_FORKS")[1] != "default":
         return
-    context.CLIARGS = CLIArgs({**context.CLIARGS, "forks": min(nodes, MOST_FORKS)})
+    context.CLIARGS = CLIArgs({**context.CLIARGS, "forks": min(machines, MOST_FORKS)})

@@ -26,6 +26,12 @@ options:
     description: What all nodes are asked; the filter C(preflight_request) makes it.
     type: dict
     required: true
+  host:
+    description:
+      - Whether this is no node but a host of containers that are. It then meets nobody, and tells
+        only of the kernel's log, of services and of GPUs' drivers.
+    type: bool
+    default: false
 author:
   - The pyswiftops developers (@pyswiftops)
 attributes:
@@ -50,4 +56,5 @@ facts:
 ARGUMENTS = {
     "node": {"type": "str", "required": True},
     "request": {"type": "dict", "required": True},
+    "host": {"type": "bool", "default": False},
 }

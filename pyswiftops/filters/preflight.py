@@ -41,16 +41,15 @@ def preflight_report(
 
     Args:
         variables: node -> its variables, in rank order.
-        told: node -> what the module ``preflight`` returned there.
+        told: node or host -> what the module ``preflight`` returned there.
         run: The run, or nothing.
         only: Names of checks; all where none is given.
         accept: Checks that stop no launch.
     """
     facts = {name: item["facts"] for name, item in told.items() if "facts" in item}
     silent = {name: str(item.get("msg", "no answer")) for name, item in told.items()}
-    judged = report.judge(
-        Asked.of(variables, _spec(run)), facts, only=only, accept=accept, silent=silent
-    )
+    asked = Asked.of(variables, _spec(run))
+    judged = report.judge(asked, facts, only=only, accept=accept, silent=silent)
     lines = [
         f"{item.severity.value}: expected: {item.expected}; found: {item.found}; "
         f"where: {item.node or 'the fleet'}; remedy: {item.remedy}"

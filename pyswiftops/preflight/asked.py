@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyswiftops.errors import MatrixError
@@ -30,6 +30,7 @@ class Asked:
         device: gpu or cpu.
         shared: Folders that the fleet file calls the same on all nodes.
         row: The release line's row; None where it is not known.
+        host_of: node -> the host that it is a container on; nothing else is in it.
         spec: The run; None where only the fleet is looked at.
         rows: Training rows, as far as they were counted.
     """
@@ -39,6 +40,7 @@ class Asked:
     device: str
     shared: tuple[str, ...]
     row: Row | None
+    host_of: Mapping[str, str] = field(default_factory=dict)
     spec: RunSpec | None = None
     rows: int = 0
 
@@ -63,6 +65,11 @@ class Asked:
             nodes[0].device if nodes else "cpu",
             tuple(map(str, first.get("swiftops_shared_paths") or ())),
             known,
+            {
+                name: str(of_node["swiftops_host"])
+                for name, of_node in variables.items()
+                if of_node.get("swiftops_host")
+            },
             spec,
             rows,
         )
@@ -71,6 +78,11 @@ class Asked:
     def names(self) -> list[str]:
         """The nodes' names."""
         return [node.name for node in self.nodes]
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts that nodes are containers on."""
+        return list(dict.fromkeys(self.host_of.values()))
 
     @property
     def several(self) -> bool:

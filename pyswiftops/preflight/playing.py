@@ -111,9 +111,10 @@ def _look(nodes: Nodes, asked: Asked, fleet: Fleet, options: Options, kept: Path
         result = nodes.play("preflight", {"preflight_judge": False}, files)
         end = time.time()
         told = result.data("preflight")
-        facts = {name: told[name]["facts"] for name in asked.names if "facts" in told.get(name, {})}
-        for item in facts.values():  # when the node looked, by this machine's clock
-            item["clock"]["asked"] = [begin, end]
+        facts = {name: item["facts"] for name, item in told.items() if "facts" in item}
+        for name in asked.names:  # when the node looked, by this machine's clock
+            if name in facts:
+                facts[name]["clock"]["asked"] = [begin, end]
         silent = {failure.node: unheard(failure).found for failure in result.failures}
     return judge(
         asked,
@@ -169,8 +170,9 @@ def _fix(nodes: Nodes, findings: Iterable[Found], options: Options) -> list[str]
                 f"{answer.node}: stopped {answer.data.get('stage') or ', '.join(sorted(names))} "
                 f"of run {run_id}, {ended} processes ended"
             )
-    if Check.UPGRADES in options.only and any(item.fix is Fix.HOLD_UPGRADES for item in findings):
-        result = nodes.play("hold_upgrades", {})
+    upgrading = [item.node for item in findings if item.fix is Fix.HOLD_UPGRADES]
+    if Check.UPGRADES in options.only and upgrading:
+        result = nodes.play("hold_upgrades", {"swiftops_hold_on": upgrading})
         changed = [name for name, count in result.changed.items() if count]
         done += [f"{name}: unattended upgrades are off" for name in changed]
     return done

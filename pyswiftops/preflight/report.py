@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyswiftops.errors import BadInputError, Finding
-from pyswiftops.preflight import baseline, gpus, machine, network, sharing, software
+from pyswiftops.preflight import baseline, below, gpus, machine, network, sharing, software
 from pyswiftops.preflight.asked import Asked
 from pyswiftops.preflight.finding import Fleetwide, Found, Severity
 from pyswiftops.specs.preflight import Check
@@ -47,6 +47,7 @@ class Report:
         findings: The worst first.
         facts: node -> what it told, by subject.
         seconds: How long it took.
+        hosts: host that nodes are containers on -> what it told, by subject.
         fixed: What ``--fix`` did, a sentence each.
         recorded: Where the golden result was written; "" where it was not.
     """
@@ -56,6 +57,7 @@ class Report:
     findings: tuple[Found, ...]
     facts: Fleetwide
     seconds: float = 0.0
+    hosts: Fleetwide = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
     recorded: str = ""
 
@@ -84,7 +86,7 @@ class Report:
             "fixed": list(self.fixed),
             "recorded": self.recorded,
         }
-        return {**told, "facts": dict(self.facts)} if facts else told
+        return {**told, "facts": dict(self.facts), "hosts": dict(self.hosts)} if facts else told
 
 
 def checks(names: Iterable[str]) -> tuple[Check, ...]:
@@ -104,7 +106,7 @@ def checks(names: Iterable[str]) -> tuple[Check, ...]:
 
 def judge(
     asked: Asked,
-    facts: Fleetwide,
+    told: Fleetwide,
     *,
     only: Iterable[str] = (),
     accept: Iterable[str] = (),
@@ -115,42 +117,46 @@ def judge(
 
     Args:
         asked: The fleet and the run.
-        facts: node -> what the module ``preflight`` told there.
+        told: node or host -> what the module ``preflight`` told there.
         only: Names of checks; all where none is given.
         accept: Checks that stop no launch: what they find becomes a note.
-        silent: node -> why it did not answer.
+        silent: node or host -> why it did not answer.
         golden: An earlier result to compare with.
 
     Raises:
         BadInputError: there is no such check.
     """
     chosen, kept = checks(only), set(checks(accept)) if list(accept) else set()
-    found = list(_silent(asked, facts, silent or {})) if Check.NODES in chosen else []
-    for check, judge_one in JUDGES.items():
-        if check in chosen:
-            found += judge_one(asked, facts)
+    facts = {name: told[name] for name in asked.names if name in told}
+    hosts = {name: told[name] for name in asked.hosts if name in told}
+    nodes = below.kernel_logs_once(asked, facts, hosts)
+    found = list(_silent(asked, told, silent or {})) if Check.NODES in chosen else []
+    for check in chosen:
+        if check in JUDGES:
+            found += JUDGES[check](asked, nodes)
+        if check in below.CHECKS:
+            found += JUDGES[check](asked, hosts)
     if Check.BASELINE in chosen and golden is not None:
         found += baseline.differences(golden, facts)
     if Check.NODES in chosen:
-        found += _not_looked_at(facts)
+        found += _not_looked_at({**facts, **hosts})
     mild = [replace(item, severity=Severity.NOTE) if item.check in kept else item for item in found]
     ranks = {node.name: node.rank for node in asked.nodes}
     mild.sort(key=lambda item: (ORDER[item.severity], ranks.get(item.node, -1)))
-    answered = tuple(name for name in asked.names if name in facts)
-    return Report(answered, tuple(asked.names), tuple(mild), facts)
+    return Report(tuple(facts), tuple(asked.names), tuple(mild), facts, hosts=hosts)
 
 
-def _silent(asked: Asked, facts: Fleetwide, silent: Mapping[str, str]) -> Iterator[Found]:
+def _silent(asked: Asked, told: Fleetwide, silent: Mapping[str, str]) -> Iterator[Found]:
     for name in asked.names:
-        if name not in facts:
-            yield Found(
-                Check.NODES,
-                Severity.BLOCK,
-                name,
-                "an answer",
-                silent.get(name, "none")[:500],
-                f"swiftops exec -i fleet.yml -- true; swiftops shell {name}",
-            )
+        if name not in told:
+            remedy = f"swiftops exec -i fleet.yml -- true; swiftops shell {name}"
+            said = silent.get(name, "none")[:500]
+            yield Found(Check.NODES, Severity.BLOCK, name, "an answer", said, remedy)
+    for name in asked.hosts:
+        if name not in told:
+            remedy = f"ansible -i fleet.yml {name} -m ansible.builtin.raw -a true"
+            said, expected = silent.get(name, "none")[:500], "an answer of a host of containers"
+            yield Found(Check.NODES, Severity.WARN, name, expected, said, remedy)
 
 
 def _not_looked_at(facts: Fleetwide) -> Iterator[Found]:

@@ -78,6 +78,7 @@ def engine(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
         services, gpus = told.get("services") or {}, told.get("gpus") or {}
         manager = str((services.get("fabric_manager") or {}).get("version") or "")
         drivers = {str(gpu["driver"]) for gpu in gpus.get("gpus") or ()}
+        drivers |= set(gpus.get("drivers") or ())  # of a host below containers
         if manager and drivers and manager not in drivers:
             yield Found(
                 Check.ENGINE,

@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from pyswiftops.preflight.playing import Options, preflight
+from pyswiftops.specs.fleet import Fleet
+
 from .docker_lab import docker, small_wheelhouse
 from .hosts_lab import ADDRESSES, BASE, REGISTRY, Hosts, bare_hosts
 from .hosts_lab import IMAGE as NODE_IMAGE
 
+PROGRAM = "/usr/bin/unattended-upgrade"
+HELD = "/etc/apt/apt.conf.d/99swiftops-hold"
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(1200)]
 
 
@@ -61,6 +66,24 @@ def test_a_port_that_is_taken_is_refused_and_nothing_changes(hosts: Hosts) -> No
     assert "expected: a free port for node-3" in said
     assert "somebody listens at 22" in said
     assert hosts.image_of("h-1", "node-1") == before
+
+
+def test_real_upgrades_of_the_host_below_containers(hosts: Hosts) -> None:
+    file = "/etc/apt/apt.conf.d/20auto-upgrades"
+    made = f"""printf '#!/bin/sh' > {PROGRAM}; chmod +x {PROGRAM}
+        echo 'APT::Periodic::Unattended-Upgrade "1";' > {file}"""
+    hosts.on("h-1", "sh", "-c", made)
+    try:
+        fleet = Fleet.load(hosts.lab.write())
+        found = preflight(fleet, options=Options(only=["nodes", "upgrades", "engine"]))
+        fixed = preflight(fleet, options=Options(only=["upgrades"], fix=True))
+    finally:
+        hosts.on("h-1", "rm", "-f", PROGRAM, file, HELD)
+    assert set(found.hosts) == set(ADDRESSES)
+    assert found.nodes == ("node-1", "node-2")
+    assert [(item.check, item.node) for item in found.findings] == [("upgrades", "h-1")]
+    assert fixed.fixed == ("h-1: unattended upgrades are off",)
+    assert fixed.findings == ()
 
 
 def test_nodes_are_back_after_their_host_was_rebooted(hosts: Hosts) -> None:

@@ -64,6 +64,25 @@ def look(node: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"clock": {"began": began, "ended": time.time()}, **found}
 
 
+def below(device: str) -> dict[str, Any]:
+    """Return what the host of containers tells: what works below them, and the kernel's log.
+
+    Args:
+        device: gpu or cpu.
+    """
+    subjects: dict[str, Callable[[], Any]] = {
+        "gpus": lambda: drivers() if device == "gpu" else {"drivers": []},
+        "kernel_log": kernel_log.look,
+        "services": services.look,
+    }
+    return {name: _guarded(subject) for name, subject in subjects.items()}
+
+
+def drivers() -> dict[str, Any]:
+    """Return the drivers of a host's GPUs; its containers tell the rest."""
+    return {"drivers": sorted({gpu["driver"] for gpu in gpus.look()["gpus"]})}
+
+
 def _guarded(subject: Callable[[], Any]) -> Any:
     """Look at a subject; what goes wrong is told in its place, so that the others are seen."""
     try:
@@ -106,5 +125,7 @@ def packages(python: str, argv: list[str]) -> dict[str, Any]:
 
 def main(request: Mapping[str, Any]) -> None:
     """Print what this node tells; the action plugin `preflight` calls it on the node."""
-    facts = look(str(request["node"]), request["request"])
+    asked = request["request"]
+    host = request.get("host", False)
+    facts = below(asked["device"]) if host else look(str(request["node"]), asked)
     print(json.dumps({"changed": False, "facts": facts}))  # noqa: T201 it is the answer

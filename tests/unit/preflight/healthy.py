@@ -32,6 +32,20 @@ def fleet(nodes: int = 3, gpus: int = 8, **more: Any) -> Fleet:
     return Fleet.from_document(document, Path("fleet.yml"))
 
 
+def on_a_host(host: str) -> Fleet:
+    """A fleet of two containers on one host."""
+    document = {
+        "plugin": "pyswiftops.fleet.fleet",
+        "name": "lab",
+        "runtime": "container",
+        "line": LINE,
+        "hosts": [{"name": host}],
+        "container": {"image": {"build": {"wheelhouse": "wheels"}}},
+        "nodes": [{"name": f"node-{n + 1}", "gpus": [2 * n, 2 * n + 1]} for n in range(2)],
+    }
+    return Fleet.from_document(document, Path("fleet.yml"))
+
+
 def run(**more: Any) -> RunSpec:
     """A run of that fleet."""
     document = {
@@ -95,10 +109,26 @@ def disk(path: str) -> Facts:
     }
 
 
+def services() -> Facts:
+    return {
+        "unattended_upgrades": {"installed": True, "on": False, "leaves_nvidia": False},
+        "fabric_manager": {"version": "550.54.15"},
+        "engine": {"docker": False, "error": ""},
+    }
+
+
+def below() -> Facts:
+    return {
+        "gpus": {"drivers": ["550.54.15"]},
+        "kernel_log": {"error": "", "xid": [], "other": []},
+        "services": services(),
+    }
+
+
 def facts(wanted: Asked) -> dict[str, Facts]:
-    """Node -> its facts, all in order."""
+    """Node, and host below containers, -> its facts, all in order."""
     names = wanted.names
-    found = {}
+    found: dict[str, Facts] = {name: below() for name in wanted.hosts}
     for node in wanted.nodes:
         peers = {
             name: {
@@ -156,11 +186,7 @@ def facts(wanted: Asked) -> dict[str, Facts]:
                 "login": copy.deepcopy(no_proxies),
                 "jobs": copy.deepcopy(no_proxies),
             },
-            "services": {
-                "unattended_upgrades": {"installed": True, "on": False, "leaves_nvidia": False},
-                "fabric_manager": {"version": "550.54.15"},
-                "engine": {"docker": False, "error": ""},
-            },
+            "services": services(),
             "ports": [],
             "packages": packages(),
             "machine": {"kernel": "6.8", "architecture": "x86_64", "variables": {}},

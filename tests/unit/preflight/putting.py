@@ -13,7 +13,7 @@ from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.preflight import Check
 from pyswiftops.specs.run import RunSpec
 
-from .healthy import GIB, Facts, fleet
+from .healthy import GIB, Facts, fleet, on_a_host
 
 RECORDED = Path(__file__).resolve().parents[2] / "recorded" / "preflight"
 BLOCK, WARN, NOTE = Severity.BLOCK, Severity.WARN, Severity.NOTE
@@ -64,10 +64,10 @@ def recorded(name: str) -> str:
     return (RECORDED / name).read_text(encoding="utf-8")
 
 
-def log(name: str) -> Callable[[dict[str, Facts]], None]:
+def log(name: str, node: str = TWO) -> Callable[[dict[str, Facts]], None]:
     """A recorded kernel log, read by the node's own parser."""
     told = module_util("preflight.kernel_log").parse(recorded(name))
-    return at("kernel_log", {"error": "", **told})
+    return at("kernel_log", {"error": "", **told}, node)
 
 
 def kernel(text: str) -> Callable[[dict[str, Facts]], None]:
@@ -107,6 +107,8 @@ def job(state: str) -> list[dict[str, str]]:
 
 
 CONTAINERS = fleet(runtime="container")
+HOST = "host-1"
+ON_A_HOST = on_a_host(HOST)
 
 
 def input_of(path: str, told: Facts) -> Callable[[dict[str, Facts]], None]:

@@ -16,7 +16,7 @@ from .healthy import asked, facts, fleet, run
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = (ROOT / "docs/how-to/preflight.md", ROOT / "docs/zh/how-to/preflight.md")
-FLEET = ROOT / "tests" / "fleet" / "test_preflight.py"
+FLEET = [ROOT / "tests" / "fleet" / name for name in ("test_preflight.py", "test_hosts.py")]
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -54,7 +54,7 @@ def test_the_pages_table_names_every_fault_and_every_test_on_containers(page: Pa
     rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     named = {name for line in rows for name in re.findall(r"`test_fault\[([^\]]+)\]`", line)}
     assert named == set(FAULTS)
-    tree = ast.parse(FLEET.read_text(encoding="utf-8"))
-    tests = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in FLEET]
+    functions = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
     on_containers = {name for line in rows for name in re.findall(r"`(test_\w+)`", line)}
-    assert on_containers == {name for name in tests if name.startswith("test_")}
+    assert on_containers == {node.name for node in functions if node.name.startswith("test_real_")}

@@ -20,7 +20,7 @@ from pyswiftops.specs.fleet import Fleet
 
 from .faults import FAULTS
 from .healthy import asked, facts, fleet, run
-from .putting import RECORDED
+from .putting import HOST, ON_A_HOST, RECORDED, log
 
 
 def broken(*names: str) -> tuple[Any, dict[str, Any]]:
@@ -56,6 +56,17 @@ def test_the_worst_comes_first_and_what_blocks_holds_a_launch_back() -> None:
     assert len(held.value.findings) == 1
     assert held.value.exit_code == 2
     hold_back(judge(wanted, told, accept=["shm"]))
+
+
+def test_a_kernel_log_that_host_and_container_see_is_told_once_where_it_is() -> None:
+    wanted = asked(ON_A_HOST)
+    told = facts(wanted)
+    for node in ("node-1", HOST):
+        log("xid-off-the-bus.txt", node)(told)
+    assert {item.node for item in judge(wanted, told, only=["gpu_errors"]).findings} == {HOST}
+    told[HOST]["kernel_log"]["error"] = "Operation not permitted"
+    told_of = {item.node for item in judge(wanted, told, only=["gpu_errors"]).findings}
+    assert "node-1" in told_of
 
 
 @pytest.mark.parametrize("when", ["at rest", "at work"])

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.pyswiftops.fleet.plugins.action.converge import START, UTILS
 from ansible_collections.pyswiftops.fleet.plugins.action.preflight import SOURCES
@@ -19,15 +20,13 @@ from pyswiftops.preflight.asked import request
 from .healthy import asked, fleet
 
 
-def test_a_bare_python_looks_with_what_is_shipped(tmp_path: Path) -> None:
-    wanted = request(asked(fleet(1, device="cpu", root=str(tmp_path))), "token")
-    own = wanted["nodes"]["node-1"]
-    own.update(address="127.0.0.1", python=sys.executable)
+def shipped(request: dict[str, Any]) -> dict[str, Any]:
+    """What a bare Python tells."""
     sources = [
         [name.removesuffix(".__init__"), (UTILS / f"{name.replace('.', '/')}.py").read_text()]
         for name in SOURCES
     ]
-    payload = {"sources": sources, "request": {"node": "node-1", "request": wanted}}
+    payload = {"sources": sources, "request": request}
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", START],
         input=json.dumps(payload),
@@ -36,10 +35,24 @@ def test_a_bare_python_looks_with_what_is_shipped(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    broken = {name for name, told in answer["facts"].items() if told and "error" in told}
-    assert not {name for name in broken if answer["facts"][name]["error"]} - {"kernel_log"}
-    assert answer["facts"]["shm"]["size"] > 0
+    facts: dict[str, Any] = json.loads(done.stdout)["facts"]
+    return facts
+
+
+def test_a_bare_python_looks_with_what_is_shipped(tmp_path: Path) -> None:
+    wanted = request(asked(fleet(1, device="cpu", root=str(tmp_path))), "token")
+    own = wanted["nodes"]["node-1"]
+    own.update(address="127.0.0.1", python=sys.executable)
+    facts = shipped({"node": "node-1", "request": wanted})
+    broken = {name for name, told in facts.items() if told and "error" in told}
+    assert not {name for name in broken if facts[name]["error"]} - {"kernel_log"}
+    assert facts["shm"]["size"] > 0
+
+
+def test_a_host_below_containers_tells_what_they_cannot_see() -> None:
+    facts = shipped({"node": "host-1", "request": {"device": "cpu", "nodes": {}}, "host": True})
+    assert set(facts) == {"gpus", "kernel_log", "services"}
+    assert facts["services"]["engine"]["cgroup_version"] in {1, 2}
 
 
 def test_all_of_the_node_side_is_shipped() -> None:
