@@ -60,7 +60,7 @@ def check(
     tell: Callable[[str], None] = lambda _line: None,
     on_output: Callable[[str], None] | None = None,
 ) -> FabricReport:
-    """Measure, look twice at what seems bad, and judge.
+    """Measure, look twice at what seems bad, and judge; an interrupt ends the jobs on the nodes.
 
     Args:
         fleet: The machines.
@@ -85,12 +85,18 @@ def check(
                 tell(f"{result.node} {line.removeprefix('fabric: ')}")
 
     given = {f"check_fabric_{name}": value for name, value in _given(options).items()}
-    result = Nodes(fleet, on_output).play(
-        "check_fabric",
-        {**given, "check_fabric_nodes": nodes, "check_fabric_fail": False},
-        keep=frozenset({FACTS}),
-        on_result=listen,
-    )
+    machines = Nodes(fleet, on_output)
+    try:
+        result = machines.play(
+            "check_fabric",
+            {**given, "check_fabric_nodes": nodes, "check_fabric_fail": False},
+            keep=frozenset({FACTS}),
+            on_result=listen,
+        )
+    except KeyboardInterrupt:
+        tell("interrupted: ending what measures on the nodes")
+        machines.play("check_fabric_stop", {})
+        raise
     facts = [
         item.data.get("ansible_facts") or {} for item in result.results if item.action == FACTS
     ]

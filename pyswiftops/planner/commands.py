@@ -38,6 +38,7 @@ OWNED = (
     "port",
     "output",
 )
+FP8_BLOCK = 128  # weights a side, of transformers' FineGrainedFP8Config
 SECONDARY = frozenset({"peer_failed", "peer_silent", "stopped", "join_timeout"})
 
 
@@ -50,7 +51,25 @@ def check(spec: RunSpec, nodes: Sequence[NodeFacts], model: Mapping[str, Any]) -
         for finding in check_flags(line, program(stage, spec, line), names, f"extra_args.{stage}")
     ]
     findings += _check_owned(spec, line) + _check_megatron(spec, nodes)
+    findings += _check_blocks(spec, model)
     return findings + check_parallel(spec, world_size(nodes), model)
+
+
+def _check_blocks(spec: RunSpec, model: Mapping[str, Any]) -> list[Finding]:
+    """Findings for a model that FP8 would leave as it is: transformers skips such matrices."""
+    asked, hidden = spec.export.quantize, model.get("hidden_size")
+    if asked is None or asked.method != "fp8" or not isinstance(hidden, int):
+        return []
+    if hidden % FP8_BLOCK == 0:
+        return []
+    return [
+        Finding(
+            f"a hidden size that blocks of {FP8_BLOCK} divide, as fp8 scales them",
+            str(hidden),
+            "export.quantize.method",
+            "use bnb, awq or gptq",
+        )
+    ]
 
 
 def _check_owned(spec: RunSpec, line: str) -> list[Finding]:

@@ -31,6 +31,7 @@ class Asked:
         shared: Folders that the fleet file calls the same on all nodes.
         row: The release line's row; None where it is not known.
         host_of: node -> the host that it is a container on; nothing else is in it.
+        network_file: Where jobs read on a node what it trains over; "" where they do not.
         spec: The run; None where only the fleet is looked at.
         rows: Training rows, as far as they were counted.
     """
@@ -41,6 +42,7 @@ class Asked:
     shared: tuple[str, ...]
     row: Row | None
     host_of: Mapping[str, str] = field(default_factory=dict)
+    network_file: str = ""
     spec: RunSpec | None = None
     rows: int = 0
 
@@ -70,6 +72,7 @@ class Asked:
                 for name, of_node in variables.items()
                 if of_node.get("swiftops_host")
             },
+            str(first.get("swiftops_network_file") or ""),
             spec,
             rows,
         )
@@ -144,6 +147,7 @@ def request(asked: Asked, token: str) -> dict[str, Any]:
                 "root": node.root,
                 "python": node.python,
                 "env": dict(node.env),
+                "network_file": asked.network_file,
                 "paths": {"root": node.root, "tmp": "/tmp"},  # noqa: S108 looked at only
                 "taken": asked.ports_of(node),
                 "model": asked.model,

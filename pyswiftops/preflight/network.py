@@ -102,7 +102,7 @@ def names(asked: Asked, facts: Fleetwide) -> Iterator[Found]:
         if told is None or "error" in told:
             continue
         yield from _peers(node.name, told, asked)
-        yield from _itself(node.name, told, asked, node.interface)
+        yield from _itself(node.name, told, asked, node.interface or told.get("interface"))
         if "127.0.0.1" not in told["localhost"]["addresses"]:
             what = ", ".join(told["localhost"]["addresses"]) or told["localhost"]["error"]
             remedy = "echo '127.0.0.1 localhost' >> /etc/hosts"

@@ -40,7 +40,8 @@ class Quantize(Model):
         if self.bits is not None and self.bits not in allowed:
             known = ", ".join(map(str, allowed)) or "none"
             raise ValueError(f"bits that {self.method} has ({known}), not {self.bits}")
-        given = self.model_fields_set - {"method", "bits"}
+        # values, not fields that are set: a plan holds all fields, with their defaults
+        given = self.model_dump(exclude_defaults=True, exclude={"method", "bits"})
         if given and not self.calibrated:
             raise ValueError(f"{', '.join(sorted(given))} with method awq or gptq alone")
         if self.group_size == 0:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,11 @@ def named(report: FabricReport) -> list[tuple[str, str]]:
     return [(fault.kind, fault.where) for fault in report.faults]
 
 
+def ranks(nodes: Nodes, node: str) -> str:
+    """The processes that measure on a node."""
+    return str(nodes.inside(node, "sh", "-c", "pgrep -f '[n]ode.measuring' || true"))
+
+
 def command(nodes: Nodes, *more: str) -> subprocess.CompletedProcess[str]:
     words = ["check-fabric", "-i", str(nodes.inventory), "--timeout", "12", *more]
     return subprocess.run(
@@ -124,6 +131,21 @@ def test_a_slow_link_is_named_with_its_direction(nodes: Nodes) -> None:
     assert {item[1] for item in named(report)} == {"node-2 -> node-3"}
     link = report.readings.links["node-2", "node-3"]
     assert link.rate == pytest.approx(100e6 / 8, rel=0.3)
+
+
+def test_an_interrupt_ends_what_measures_on_the_nodes(nodes: Nodes) -> None:
+    words = [sys.executable, "-m", "pyswiftops.cli.main", "check-fabric", "-i", nodes.inventory]
+    with subprocess.Popen([*words, "--sizes", "64K,256M"], stderr=subprocess.PIPE) as check:
+        began = time.monotonic()
+        while not all(ranks(nodes, name) for name in nodes.names):
+            assert check.poll() is None
+            assert time.monotonic() - began < 60
+            time.sleep(0.5)
+        check.send_signal(signal.SIGINT)
+        _, said = check.communicate(timeout=60)
+    assert check.returncode == 130
+    assert "interrupted: ending what measures on the nodes" in said.decode()
+    assert [ranks(nodes, name) for name in nodes.names] == ["", "", ""]
 
 
 @pytest.mark.long

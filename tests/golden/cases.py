@@ -176,6 +176,7 @@ CASES = {
             },
         },
     ),
+    "bnb-gpu": (GPU_FLEET, {**LORA, "export": {"quantize": {"method": "bnb", "bits": 8}}}),
     "hostile-paths": (
         {**CPU_FLEET, "root": HOSTILE, "nodes": [{"name": "node-1"}]},
         {

@@ -121,7 +121,7 @@ SAYABLE = {
     "3.6": PLAIN_SWIFT | {"small-gpu"},
     "3.8": PLAIN_SWIFT
     | {"small-gpu", "lora-gpu", "hub-gpu", "seq-cls-gpu", "moe-gpu"}
-    | {"awq-push-gpu", "fp8-push-gpu"},
+    | {"awq-push-gpu", "fp8-push-gpu", "bnb-gpu"},
 }
 
 
@@ -144,7 +144,10 @@ def test_what_a_line_can_say(line: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_plan_survives_json(case: str) -> None:
-    for commands in plan_of(case).jobs.values():
+    plan = plan_of(case)
+    read = Plan.from_dict(json.loads(json.dumps(plan.to_dict())))
+    assert read.to_dict() == plan.to_dict()
+    for commands in plan.jobs.values():
         for command in commands:
             assert Command.from_dict(json.loads(json.dumps(command.to_dict()))) == command
 

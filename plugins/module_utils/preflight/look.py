@@ -28,8 +28,9 @@ def look(node: str, request: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         node: This node's name in the request.
         request: `token`, `seconds`, and `nodes`: name to `address`, `ports`, `root`, `python`,
-            `env`, `paths`, `taken` (ports of the launch), `model`, `inputs`; `probes` (shared
-            paths) and `packages` (a program that tells of packages, after the node's python).
+            `env`, `network_file` (what jobs read of the network), `paths`, `taken` (ports of the
+            launch), `model`, `inputs`; `probes` (shared paths) and `packages` (a program that
+            tells of packages, after the node's python).
     """
     own = request["nodes"][node]
     began = time.time()
@@ -46,7 +47,9 @@ def look(node: str, request: Mapping[str, Any]) -> dict[str, Any]:
             "gpus": lambda: gpus.look() if request["device"] == "gpu" else {"program": ""},
             "kernel_log": kernel_log.look,
             "names": lambda: names.look(
-                [item["address"] for item in request["nodes"].values()], own["env"]
+                [item["address"] for item in request["nodes"].values()],
+                own["env"],
+                own.get("network_file", ""),
             ),
             "services": services.look,
             "ports": lambda: processes.ports(own["taken"]),

@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+GLOO = "GLOO_SOCKET_IFNAME"
 HOSTS = Path("/etc/hosts")
 
 
-def look(peers: Iterable[str], env: Mapping[str, str]) -> dict[str, Any]:
+def look(peers: Iterable[str], env: Mapping[str, str], network_file: str = "") -> dict[str, Any]:
     """Return what names resolve to, what /etc/hosts says, and proxies.
 
     Args:
         peers: Addresses of all nodes, as the launch names them.
         env: Variables that jobs get beside the login's own.
+        network_file: Variables of the network that jobs read on this node; may be missing.
     """
     own = socket.gethostname()
     return {
@@ -33,9 +35,19 @@ def look(peers: Iterable[str], env: Mapping[str, str]) -> dict[str, Any]:
         "peers": {peer: resolve(peer) for peer in peers if not is_address(peer)},
         "hosts": parse_hosts(_text(HOSTS)),
         "addresses": own_addresses(),
+        "interface": interface(Path(network_file)) if network_file else "",
         "login": {"proxies": proxies(os.environ), "no_proxy": no_proxy(os.environ)},
         "jobs": {"proxies": proxies(env), "no_proxy": no_proxy(env)},
     }
+
+
+def interface(file: Path) -> str:
+    """Return the interface that a file of variables names for Gloo; empty if it names none."""
+    for line in _text(file).splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == GLOO:
+            return value.strip().strip("\"'")
+    return ""
 
 
 def is_address(text: str) -> bool:

@@ -31,6 +31,7 @@ from .putting import (
     lost_port,
     on_gpu,
     other_driver,
+    put_all,
     recorded,
 )
 
@@ -286,6 +287,15 @@ FAULTS: dict[str, Fault] = {
         ("Gloo",),
         at("names/own", {"addresses": ["127.0.1.1"], "error": ""}),
         fleet=fleet(training_interface="eth0"),
+    ),
+    "own-name-with-an-interface-chosen": Fault(
+        Check.NAMES,
+        WARN,
+        ("Gloo",),
+        put_all(
+            at("names/own", {"addresses": ["127.0.1.1"], "error": ""}),
+            at("names/interface", "eth0"),
+        ),
     ),
     "localhost-elsewhere": Fault(
         Check.NAMES,

@@ -59,6 +59,16 @@ def at(path: str, value: Any, node: str = TWO) -> Callable[[dict[str, Facts]], N
     return put
 
 
+def put_all(*puts: Callable[[dict[str, Facts]], None]) -> Callable[[dict[str, Facts]], None]:
+    """Several changes as one."""
+
+    def put(facts: dict[str, Facts]) -> None:
+        for one in puts:
+            one(facts)
+
+    return put
+
+
 def recorded(name: str) -> str:
     """What a real machine printed."""
     return (RECORDED / name).read_text(encoding="utf-8")

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from pyswiftops.errors import MatrixError, RunSpecError
+from pyswiftops.planner.commands import check
 from pyswiftops.planner.plan import Plan, make_plan
 from pyswiftops.specs.fleet import Fleet
 from pyswiftops.specs.run import RunSpec
+from pyswiftops.stages.node import nodes_from_vars
 
 AT = Path("/nowhere/run.yml")
 PUSH = {"hub": "huggingface", "model": "org/name"}
@@ -61,6 +63,13 @@ def test_what_cannot_be_is_refused(export: dict[str, Any], said: str) -> None:
 def test_a_line_that_cannot_says_which_can(export: dict[str, Any]) -> None:
     with pytest.raises(MatrixError, match=r"lines that can: 3\.6"):
         plan(export, line="2.6")
+
+
+@pytest.mark.parametrize(("hidden", "told"), [(576, ["576"]), (4096, [])])
+def test_a_model_that_fp8_would_leave_as_it_is_is_refused(hidden: int, told: list[str]) -> None:
+    made = plan({"quantize": {"method": "fp8"}})
+    nodes = nodes_from_vars(made.fleet.host_vars())
+    assert [item.found for item in check(made.spec, nodes, {"hidden_size": hidden})] == told
 
 
 def test_quantising_needs_gpus() -> None:
