@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyswiftops.network import document
-from pyswiftops.settings import mesh, mesh_parts, mirrors, proxy, shell, sshd, tuning
+from pyswiftops.settings import mesh, mesh_parts, mirror_parts, proxy, shell, sshd, tuning
 
 FUNCTIONS: tuple[Callable[..., Any], ...] = (
     document.nccl_as_kept,
@@ -18,12 +18,7 @@ FUNCTIONS: tuple[Callable[..., Any], ...] = (
     mesh.read_keys,
     mesh_parts.mesh_part,
     mesh_parts.pdsh_part,
-    mirrors.apt_conf,
-    mirrors.apt_sources,
-    mirrors.git_config,
-    mirrors.git_credentials,
-    mirrors.netrc,
-    mirrors.pip_conf,
+    mirror_parts.mirror_part,
     proxy.proxy_environment,
     proxy.proxy_part,
     shell.shell_part,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pyswiftops.errors import BadInputError, FleetError
-from pyswiftops.settings import mesh, mesh_parts, mirrors, pins, sshd
+from pyswiftops.settings import mesh, mesh_parts, mirror_parts, mirrors, pins, sshd
 from pyswiftops.specs.fleet import Fleet
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOuJoYhCYPpAoSNxSKOx5o3IEonJEnD1oF67hBXyciM"
@@ -275,6 +275,44 @@ def test_mirrors_are_written_as_their_programs_read_them(tmp_path: Path) -> None
             "url.https://m/gh/.insteadof=https://github.com/",
             "credential.helper=store --file=/dev/shm/x",
         ]
+
+
+ASKED = {
+    "index_url": "",
+    "extra_index_urls": [],
+    "trusted_hosts": [],
+    "apt_sources": [],
+    "git": {},
+    "credentials": [],
+    "memory": "/dev/shm/swiftops",  # noqa: S108 a name
+    "folder": "/etc/swiftops",
+}
+
+
+def test_mirrors_that_are_not_asked_for_go() -> None:
+    files = mirror_parts.mirror_part(ASKED)["resources"]
+    assert [(item["id"], item["type"]) for item in files] == [
+        ("pip_mirror.folder", "directory"),
+        ("pip_mirror.apt_sources", "absent"),
+        ("pip_mirror.apt", "absent"),
+        ("pip_mirror.netrc", "absent"),
+        ("pip_mirror.git_logins", "absent"),
+    ]
+
+
+def test_logins_alone_reach_apt_and_git_and_no_file_on_a_disk() -> None:
+    logins = [{"host": "m.example", "login": "me", "password": "SECRET"}]
+    files = {
+        item["id"]: item
+        for item in mirror_parts.mirror_part({**ASKED, "credentials": logins})["resources"]
+    }
+    assert "pip_mirror.pip" not in files
+    assert files["pip_mirror.apt_sources"]["type"] == "absent"
+    assert "/dev/shm/swiftops/netrc" in files["pip_mirror.apt"]["content"]  # noqa: S108 a name
+    assert "/dev/shm/swiftops/git" in files["pip_mirror.git"]["content"]  # noqa: S108 a name
+    secret = {name for name, item in files.items() if "SECRET" in item.get("content", "")}
+    assert secret == {"pip_mirror.netrc", "pip_mirror.git_logins"}
+    assert all(files[name]["memory_only"] and files[name]["sensitive"] for name in secret)
 
 
 @pytest.mark.parametrize(
