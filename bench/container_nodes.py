@@ -23,9 +23,9 @@ from pyswiftops.content import collections_path
 from pyswiftops.settings import pins
 from pyswiftops.specs.fleet import Fleet
 
-IMAGE = "swiftops-bench-node:3"
+IMAGE = "swiftops-bench-node:4"
 PACKAGES = (
-    "openssh-server,python3,python3-xxhash,pdsh,genders,procps,sudo,rsync,"
+    "openssh-server,openssl,python3,python3-xxhash,pdsh,genders,procps,sudo,rsync,"
     "libfaketime"  # for nodes whose clock is wrong
 )
 SSHD_CONFIG = """\

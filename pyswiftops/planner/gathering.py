@@ -203,16 +203,19 @@ class GatherPlan:
     def _transport(self) -> list[str]:
         """How bytes come from other machines."""
         others = [part for part in self.request["parts"] if part["remote"] is not None]
-        plain = all(part.get("trusted") for part in others)
-        way = "plain TCP, proven through ssh (trusted_network)" if plain else "ssh, encrypted"
+        way = "ssh, encrypted"
+        if all(part.get("trusted") for part in others):
+            way = "plain TCP, proven through ssh (trusted_network)"
+        elif all(part.get("direct") for part in others):
+            way = "TLS, proven through ssh; or ssh, where there is no way beside it"
         return [f"transport: {way}; every chunk proven by its hash"] if others else []
 
 
 def reach(variables: Mapping[str, Any], *, controller: bool = False) -> dict[str, Any]:
     """How the target's node reaches a node: ``remote`` (None on one machine) and ``python``.
 
-    ``trusted`` says that the fleet declares the network among its nodes trusted; the controller is
-    none of them.
+    ``direct`` says that a connection beside ssh may be tried, and ``trusted`` that the fleet
+    declares the network among its nodes trusted; the controller is none of them.
 
     Args:
         variables: The node's Ansible variables.
@@ -225,7 +228,7 @@ def reach(variables: Mapping[str, Any], *, controller: bool = False) -> dict[str
     there = way(variables, "/")
     del there["path"]
     trusted = not controller and variables.get("swiftops_trusted_network") is True
-    return {"remote": there, "python": python, "trusted": trusted}
+    return {"remote": there, "python": python, "direct": not controller, "trusted": trusted}
 
 
 def plan_gather(
@@ -236,7 +239,7 @@ def plan_gather(
     Args:
         held: What every node holds, in rank order; nodes that hold nothing are left out.
         reach: Node -> how the target's node reaches it: ``remote`` (host, port, user,
-            ssh_options; None on the same machine), ``python`` and ``trusted``.
+            ssh_options; None on the same machine), ``python``, ``direct`` and ``trusted``.
         target: Where it goes.
         options: How.
 

@@ -51,14 +51,14 @@ def gather(request: Request, tell: Callable[[str], None] = lambda _line: None) -
 
     Args:
         request: What to gather.
-        tell: Called with a sentence of progress about every second, and where a trusted network
-            has no way.
+        tell: Called with a sentence of progress about every second, and where there is no way
+            beside ssh.
 
     Returns:
         ``dest``, ``bytes`` (of all files), ``moved`` (bytes that were sent), ``files`` (count),
-        ``seconds``, ``by_node`` (node to bytes sent), ``transports`` (node to ``ssh``, ``tcp``
-        for plain connections, or ``local``), ``weights_only`` and ``left_out`` (bytes of shards
-        that stayed behind).
+        ``seconds``, ``by_node`` (node to bytes sent), ``transports`` (node to ``ssh``, ``tls``,
+        ``tcp`` for plain connections, or ``local``), ``weights_only`` and ``left_out`` (bytes of
+        shards that stayed behind).
 
     Raises:
         GatherError: It cannot be done; what has arrived is kept for the next attempt.
@@ -177,7 +177,7 @@ def _wishes(request: Request, todo: Sequence[Part], staging: Path) -> tuple[Wish
         )
     whole = staging / _WHOLE
     wish = stream.Wish(index, holder.files[index]["size"])
-    with _opened(replace(holder.source, trusted=False)) as one:
+    with _opened(replace(holder.source, direct=False)) as one:
         for _, arrived in one.fetch([wish], whole, lambda _moved, _kept: None):
             if isinstance(arrived, stream.StreamError):
                 raise _explained(arrived)

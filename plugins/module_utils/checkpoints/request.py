@@ -82,7 +82,7 @@ def _part(data: Mapping[str, Any]) -> Part:
         manifest.safe_relative(name)
     given = data.get("remote")
     remote = rsync.Remote(path=data["path"], **given) if given else None
-    options = {name: data[name] for name in ("python", "rate", "trusted") if name in data}
+    options = {name: data[name] for name in ("python", "rate", "direct", "trusted") if name in data}
     source = stream.Source(data["node"], data["path"], remote, **options)
     return Part(source, data["files"])
 
@@ -95,7 +95,7 @@ class Progress:
         total: Bytes of all files.
         moved: Node -> bytes that were sent.
         kept: Node -> bytes that were here already.
-        transports: Node -> how its bytes come: ``ssh``, ``tcp`` or ``local``.
+        transports: Node -> how its bytes come: ``ssh``, ``tls``, ``tcp`` or ``local``.
         began: When, on the monotonic clock.
         first: When the first bytes had come.
         last: When the last ones had.

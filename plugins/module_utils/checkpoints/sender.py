@@ -17,10 +17,12 @@ and for each file a head (``{"file": name}``), for each chunk ``{"bytes": n, "di
 its bytes (or ``"same": true`` and none, where the receiver has them), and an end (``{"end": name,
 "mtime_ns": ...}``), or ``{"error": ..., "kind": ...}``.
 
-Where the fleet declares its network trusted, the first request is ``{"listen": true}``; the answer
-is ``{"address": ..., "port": ..., "secret": hex}``, and what follows goes over the connection whose
-other end proved the secret; ssh's own stays open as the lifeline of both. Any other request in its
-place says that the port could not be reached: all goes through ssh then.
+Where a connection beside ssh may be made, the first request is ``{"listen": true, "certificate":
+PEM}``; the answer is ``{"address": ..., "port": ..., "secret": hex}``, and what follows goes over
+the connection whose other end proved the secret; ssh's own stays open as the lifeline of both. It
+is TLS with that key and certificate, which the receiver made for this gather; plain, where there
+is none, as the fleet declares its network trusted. Any other request in its place says that the
+port could not be reached: all goes through ssh then.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ PATIENCE = 3.0
 
 Hash = Callable[..., Any]
 Piece = list[tuple[int, int]]
+Put = Callable[[Any], None]
+"""Writes all of some bytes to the receiver."""
 
 
 def hashes() -> dict[str, Hash]:
@@ -135,11 +139,11 @@ def write(descriptor: int, data: bytes | memoryview) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def tell(descriptor: int, message: dict[str, Any], data: bytes | memoryview = b"") -> None:
+def tell(put: Put, message: dict[str, Any], data: bytes | memoryview = b"") -> None:
     """Write a line of JSON, and the bytes that belong to it."""
-    write(descriptor, json.dumps(message).encode() + b"\n")
+    put(json.dumps(message).encode() + b"\n")
     if data:
-        write(descriptor, data)
+        put(data)
 
 
 def opened(path: str, name: str, size: int) -> int:
@@ -258,9 +262,27 @@ def exactly(connection: socket.socket, count: int) -> bytes:
     return found
 
 
+def secured(connection: socket.socket, certificate: str) -> socket.socket:
+    """The connection as a TLS server with this key and certificate, which touch no disk.
+
+    Raises:
+        OSError: The other end says no TLS.
+    """
+    import ssl  # noqa: PLC0415 a trusted network needs none
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0
+    descriptor = os.memfd_create("certificate")
+    try:
+        write(descriptor, certificate.encode())
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+    return context.wrap_socket(connection, server_side=True)
+
+
 def proven(connection: socket.socket, secret: bytes) -> bool:
     """Whether the other end has the secret; tells it that this one has."""
-    connection.settimeout(PATIENCE)
     try:
         mine = secrets.token_bytes(NONCE)
         connection.sendall(mine)
@@ -279,7 +301,8 @@ def used(connection: socket.socket, lines: IO[bytes]) -> bool:
     """Whether the receiver goes on over the connection; it may have lost patience with it."""
     ready, _, _ = select.select([connection, lines], [], [])
     try:
-        return connection in ready and bool(connection.recv(1, socket.MSG_PEEK))
+        with socket.socket(fileno=os.dup(connection.fileno())) as below:  # TLS cannot peek
+            return connection in ready and bool(below.recv(1, socket.MSG_PEEK))
     except OSError:
         return False
 
@@ -304,25 +327,40 @@ def listening() -> socket.socket:
     return listener
 
 
-def met(lines: IO[bytes], out: int) -> socket.socket | None:
+def answered(connection: socket.socket, secret: bytes, certificate: str) -> socket.socket | None:
+    """The connection, encrypted where there is a certificate; None if it is a stranger's."""
+    connection.settimeout(PATIENCE)
+    try:
+        if certificate:
+            connection = secured(connection, certificate)
+        if proven(connection, secret):
+            return connection
+    except OSError:
+        pass
+    connection.close()
+    return None
+
+
+def met(lines: IO[bytes], put: Put, certificate: str) -> socket.socket | None:
     """The connection of the receiver; None where it says something over ssh first."""
     try:
         listener = listening()
     except OSError as error:
-        tell(out, {"error": f"cannot listen: {error}"})
+        tell(put, {"error": f"cannot listen: {error}"})
         return None
     with listener:
         secret = secrets.token_bytes(PROOF)
         address, port = listener.getsockname()[:2]
-        tell(out, {"address": address, "port": port, "secret": secret.hex()})
+        tell(put, {"address": address, "port": port, "secret": secret.hex()})
         while True:
             ready, _, _ = select.select([listener, lines], [], [])
             if lines in ready:
                 return None
-            connection = listener.accept()[0]
-            if proven(connection, secret) and used(connection, lines):
+            connection = answered(listener.accept()[0], secret, certificate)
+            if connection is not None and used(connection, lines):
                 return connection
-            connection.close()
+            if connection is not None:
+                connection.close()
 
 
 def end_with(descriptor: int) -> None:
@@ -339,8 +377,8 @@ def end_with(descriptor: int) -> None:
 def serve(lines: IO[bytes], out: int) -> None:
     """Answer one request after the other, until the receiver says no more."""
     widen(out)
-    known = hashes()
-    tell(out, {"hashes": list(known), "host": os.uname()[1]})
+    known, put = hashes(), partial(write, out)
+    tell(put, {"hashes": list(known), "host": os.uname()[1]})
     connection = None
     while True:
         line = lines.readline(MAX_LINE)
@@ -348,17 +386,17 @@ def serve(lines: IO[bytes], out: int) -> None:
             return
         request = json.loads(line)
         if request.get("listen") and connection is None:
-            connection = met(lines, out)
+            connection = met(lines, put, request.get("certificate", ""))
             if connection is not None:
                 end_with(lines.fileno())
-                lines, out = connection.makefile("rb"), connection.fileno()
+                lines, put = connection.makefile("rb"), connection.sendall
             continue
         digest_of = known[request["hash"]]
-        Sending(partial(tell, out), request, digest_of).all()
+        Sending(partial(tell, put), request, digest_of).all()
 
 
 if __name__ == "__main__":
     try:
         serve(sys.stdin.buffer, 1)
-    except (BrokenPipeError, ConnectionResetError):
-        sys.exit(1)
+    except OSError as gone:  # who asked, or the way there
+        sys.exit(str(gone))

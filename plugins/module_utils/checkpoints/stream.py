@@ -66,7 +66,8 @@ class Source:
         remote: How ssh reaches it; None for a folder of this machine.
         python: The interpreter there.
         rate: Bytes a second at most; 0 for as fast as it goes.
-        trusted: Whether the way there is declared trusted: a plain connection then.
+        direct: Whether a connection beside ssh is tried: by TLS, or a plain one if it is trusted.
+        trusted: Whether the way there is declared trusted.
     """
 
     node: str
@@ -74,6 +75,7 @@ class Source:
     remote: rsync.Remote | None = None
     python: str = "python3"
     rate: int = 0
+    direct: bool = False
     trusted: bool = False
 
 
@@ -144,8 +146,8 @@ class Stream:
     """One far end, to be asked for files.
 
     Attributes:
-        transport: ``ssh``, or ``tcp`` for a plain connection beside it.
-        notice: Why it is not the plain connection that was asked for; "" where it is.
+        transport: ``ssh``, or ``tls`` or ``tcp`` for a connection beside it.
+        notice: Why it is not the connection that was asked for; "" where it is.
 
     Raises:
         StreamError: It cannot be reached.
@@ -172,21 +174,22 @@ class Stream:
         self._digest_of = sender.hashes()[self.hash]
         self._buffer = memoryview(bytearray(CHUNK))
         self.transport, self.notice = "ssh", ""
-        if source.trusted:
+        if source.direct:
             self._leave_ssh()
 
     def _leave_ssh(self) -> None:
-        """Say the rest over a plain connection, if there is a way for it."""
-        self._say(b'{"listen": true}\n')
+        """Say the rest over a connection beside it, if there is a way for one."""
         try:
-            connection = direct.connect(self._line())
+            own = "" if self.source.trusted else direct.certificate()
+            self._say(json.dumps({"listen": True, "certificate": own}).encode() + b"\n")
+            connection = direct.connect(self._line(), own)
         except direct.UnreachableError as error:
             self.notice = f"{self.source.node}: {error}; its files come through ssh"
             return
         direct.end_with(self._process, connection)
         with connection:  # lives on in its files
             self._to, self._from = connection.makefile("wb"), connection.makefile("rb")
-        self.transport = "tcp"
+        self.transport = "tls" if own else "tcp"
 
     def close(self) -> None:
         """End the far end."""

@@ -1,4 +1,4 @@
-"""Plain connections beside ssh, where the network is trusted: proven, cut, and done without.
+"""Connections beside ssh, by TLS or plain: proven, cut, and done without.
 
 Programs of this machine stand for the far end, as they do elsewhere behind ssh.
 """
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -44,18 +44,28 @@ def there(tmp_path: Path) -> Path:
     return folder
 
 
-def source(utils: Utils, there: Path) -> Any:
-    return utils("stream").Source("node-2", str(there), None, sys.executable, trusted=True)
+@pytest.fixture(params=["tls", "tcp"])
+def way(request: pytest.FixtureRequest) -> str:
+    """What the connection is; plain only on a trusted network."""
+    return str(request.param)
 
 
-def gathered(utils: Utils, there: Path, dest: Path) -> tuple[dict[str, Any], list[str]]:
+def source(utils: Utils, there: Path, way: str) -> Any:
+    plain = way == "tcp"
+    return utils("stream").Source(
+        "node-2", str(there), None, sys.executable, direct=True, trusted=plain
+    )
+
+
+def gathered(utils: Utils, there: Path, dest: Path, way: str) -> tuple[dict[str, Any], list[str]]:
     """A gather of all of it: its answer, and what it said."""
     files = {
         path.name: {"size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
         for path in there.iterdir()
     }
     part = {"node": "node-2", "path": str(there), "python": sys.executable, "files": files}
-    asked = {"parts": [{**part, "trusted": True}], "dest": str(dest), "streams": 2}
+    part |= {"direct": True, "trusted": way == "tcp"}
+    asked = {"parts": [part], "dest": str(dest), "streams": 2}
     said: list[str] = []
     return utils("gather").gather(utils("request").Request.from_dict(asked), said.append), said
 
@@ -72,37 +82,101 @@ def altered(utils: Utils, monkeypatch: pytest.MonkeyPatch, before: bytes, after:
     monkeypatch.setattr(utils("stream"), "_program", lambda: program)
 
 
-def test_files_come_over_a_plain_connection(utils: Utils, there: Path, tmp_path: Path) -> None:
-    answer, said = gathered(utils, there, tmp_path / "dest")
+def test_files_come_over_a_connection_beside_ssh(
+    utils: Utils, there: Path, tmp_path: Path, way: str
+) -> None:
+    answer, said = gathered(utils, there, tmp_path / "dest", way)
     assert same(there, tmp_path / "dest")
-    assert answer["transports"] == {"node-2": "tcp"}
+    assert answer["transports"] == {"node-2": way}
     assert answer["moved"] == answer["bytes"]
     assert not [line for line in said if "ssh" in line]
 
 
-def test_bytes_that_change_on_their_way_are_not_written(
+@contextmanager
+def listened_to(utils: Utils, monkeypatch: pytest.MonkeyPatch) -> Iterator[bytearray]:
+    """What goes over connections, as somebody on the way sees it."""
+    honest, heard = utils("direct").connect, bytearray()
+
+    def pass_on(come: socket.socket, go: socket.socket) -> None:
+        while data := come.recv(MIB):
+            heard.extend(data)
+            go.sendall(data)
+        with suppress(OSError):
+            go.shutdown(socket.SHUT_WR)
+
+    def between(listener: socket.socket, told: dict[str, Any]) -> None:
+        one = listener.accept()[0]
+        other = socket.create_connection((told["address"], told["port"]))
+        back = threading.Thread(target=pass_on, args=(other, one), daemon=True)
+        back.start()
+        pass_on(one, other)
+
+    def connect(told: dict[str, Any], own: str) -> Any:
+        listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=between, args=(listener, told), daemon=True).start()
+        return honest({**told, "port": listener.getsockname()[1]}, own)
+
+    monkeypatch.setattr(utils("direct"), "connect", connect)
+    yield heard
+
+
+def test_by_tls_nobody_on_the_way_reads_what_comes(
+    utils: Utils, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    (there / "a.bin").write_bytes(b"weights of somebody" * 60_000)
+    with listened_to(utils, monkeypatch) as heard:
+        answer, _ = gathered(utils, there, tmp_path / "dest", way)
+    assert same(there, tmp_path / "dest")
+    assert answer["transports"] == {"node-2": way}
+    assert len(heard) > answer["bytes"]
+    assert (b"weights of somebody" in heard) == (way == "tcp")
+
+
+def test_a_certificate_that_is_another_is_refused(utils: Utils, there: Path) -> None:
+    direct = utils("direct")
+    with far_end(utils, there, "tls") as (_, told):
+        mine = direct.certificate()
+        direct.certificate.cache_clear()
+        with pytest.raises(direct.UnreachableError, match="has another certificate"):
+            direct.connect(told, direct.certificate())
+        direct.connect(told, mine).close()
+
+
+def test_without_openssl_files_come_through_ssh(
     utils: Utils, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utils("direct").certificate.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")
+        answer, said = gathered(utils, there, tmp_path / "dest", "tls")
+    assert same(there, tmp_path / "dest")
+    assert answer["transports"] == {"node-2": "ssh"}
+    assert any("no openssl here, for TLS" in line for line in said)
+
+
+def test_bytes_that_change_on_their_way_are_not_written(
+    utils: Utils, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     lie = b"self.emit(message, bytes(len(data)))"
     altered(utils, monkeypatch, b"self.emit(message, data)", lie)
     with pytest.raises(utils("errors").GatherError, match="not what was hashed there"):
-        gathered(utils, there, tmp_path / "dest")
+        gathered(utils, there, tmp_path / "dest", way)
     assert not (tmp_path / "dest").exists()
 
 
 @contextmanager
-def far_end(utils: Utils, there: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+def far_end(utils: Utils, there: Path, way: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     """A stream whose far end listens, and what that told; nobody has connected."""
     stream, direct = utils("stream"), utils("direct")
     told: dict[str, Any] = {}
 
-    def note(message: dict[str, Any]) -> None:
+    def note(message: dict[str, Any], _own: str) -> None:
         told.update(message)
         raise direct.UnreachableError("not yet")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(direct, "connect", note)
-        one = stream.Stream(source(utils, there))
+        one = stream.Stream(source(utils, there, way))
     try:
         yield one, told
     finally:
@@ -111,7 +185,7 @@ def far_end(utils: Utils, there: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
 
 def test_a_wrong_secret_is_refused_and_the_right_one_is_served(utils: Utils, there: Path) -> None:
     direct = utils("direct")
-    with far_end(utils, there) as (_, told):
+    with far_end(utils, there, "tcp") as (_, told):
         with pytest.raises(direct.UnreachableError, match="is not the sender: the other end hung"):
             direct.connect({**told, "secret": "00" * 32})
         with socket.create_connection((told["address"], told["port"])) as stranger:
@@ -145,10 +219,10 @@ def test_a_far_end_without_the_secret_is_refused_and_never_hears_it(utils: Utils
 
 
 def test_a_port_that_cannot_be_reached_leaves_ssh(
-    utils: Utils, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    utils: Utils, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     altered(utils, monkeypatch, b'"port": port', b'"port": 1')
-    answer, said = gathered(utils, there, tmp_path / "dest")
+    answer, said = gathered(utils, there, tmp_path / "dest", way)
     assert same(there, tmp_path / "dest")
     assert answer["transports"] == {"node-2": "ssh"}
     (notice,) = [line for line in said if "ssh" in line]
@@ -157,24 +231,24 @@ def test_a_port_that_cannot_be_reached_leaves_ssh(
 
 
 def test_a_port_that_does_not_answer_is_given_up_in_seconds(
-    utils: Utils, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    utils: Utils, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     monkeypatch.setattr(utils("sender"), "PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         altered(utils, monkeypatch, b'"port": port', f'"port": {port}'.encode())
-        answer, said = gathered(utils, there, tmp_path / "dest")
+        answer, said = gathered(utils, there, tmp_path / "dest", way)
     assert same(there, tmp_path / "dest")
     assert answer["transports"] == {"node-2": "ssh"}
-    assert any("is not the sender: timed out" in line for line in said)
+    assert any("is not the sender: " in line and "timed out" in line for line in said)
 
 
 def test_an_address_that_cannot_be_listened_on_leaves_ssh(
-    utils: Utils, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    utils: Utils, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """An sshd that was not reached over IP names none."""
     monkeypatch.setenv("SSH_CONNECTION", "UNKNOWN 65535 UNKNOWN 65535")
-    answer, said = gathered(utils, there, tmp_path / "dest")
+    answer, said = gathered(utils, there, tmp_path / "dest", way)
     assert same(there, tmp_path / "dest")
     assert answer["transports"] == {"node-2": "ssh"}
     assert any("cannot listen" in line for line in said)
@@ -191,7 +265,7 @@ def cut_connection(one: Any) -> None:
 
 @pytest.mark.parametrize("cut", [cut_lifeline, cut_connection])
 def test_what_came_before_a_cut_is_not_sent_again(
-    utils: Utils, there: Path, tmp_path: Path, cut: Callable[[Any], None]
+    utils: Utils, there: Path, tmp_path: Path, cut: Callable[[Any], None], way: str
 ) -> None:
     stream = utils("stream")
     wish = stream.Wish("a.bin", (there / "a.bin").stat().st_size)
@@ -202,22 +276,22 @@ def test_what_came_before_a_cut_is_not_sent_again(
         if len(came) == 4:
             cut(one)
 
-    slow = replace(source(utils, there), rate=8 * MIB)  # else all is on its way before the cut
+    slow = replace(source(utils, there, way), rate=8 * MIB)  # else all is on its way before the cut
     one = stream.Stream(slow)
-    assert one.transport == "tcp"
+    assert one.transport == way
     with pytest.raises(stream.StreamError, match="the stream broke"):
         list(one.fetch([wish], tmp_path, first))
     one.close()
     assert 4 * MIB <= sum(came) < wish.size
-    again = stream.Stream(source(utils, there))
+    again = stream.Stream(source(utils, there, way))
     ((_, arrived),) = again.fetch([wish], tmp_path, lambda _moved, _kept: None)
     again.close()
     assert arrived.moved == wish.size - sum(came)
     assert (tmp_path / "a.bin").read_bytes() == (there / "a.bin").read_bytes()
 
 
-def test_the_far_end_does_not_outlive_its_lifeline(utils: Utils, there: Path) -> None:
-    one = utils("stream").Stream(source(utils, there))
+def test_the_far_end_does_not_outlive_its_lifeline(utils: Utils, there: Path, way: str) -> None:
+    one = utils("stream").Stream(source(utils, there, way))
     wish = utils("stream").Wish("a.bin", 8 * MIB + 5)
     for _ in one.fetch([wish], there / "to", lambda _moved, _kept: None):
         one._process.stdin.close()
@@ -228,14 +302,19 @@ def test_the_far_end_does_not_outlive_its_lifeline(utils: Utils, there: Path) ->
 def test_the_plan_says_how_bytes_come() -> None:
     def lines(*ways: str) -> str:
         parts = [
-            {"remote": None if way == "local" else {"host": "node"}, "trusted": way == "trusted"}
+            {
+                "remote": None if way == "local" else {"host": "node"},
+                "direct": way != "controller",
+                "trusted": way == "trusted",
+            }
             for way in ways
         ]
         target = Target("node-1", "/data")
         return "\n".join(GatherPlan(target, "", {}, {}, {"parts": parts}).lines())
 
     assert "transport: plain TCP, proven through ssh" in lines("trusted", "trusted", "local")
-    assert "transport: ssh, encrypted" in lines("trusted", "other")
+    assert "transport: TLS, proven through ssh; or ssh" in lines("trusted", "other")
+    assert "transport: ssh, encrypted" in lines("controller", "controller")
     assert "transport" not in lines("local")
 
 
@@ -245,10 +324,12 @@ def test_the_network_is_trusted_only_where_the_fleet_says_so(tmp_path: Path) -> 
         text += ["  - {name: node-1, address: 192.0.2.1}"]
         (tmp_path / "fleet.yml").write_text("\n".join(text))
         variables = Fleet.load(tmp_path / "fleet.yml").host_vars()["node-1"]
-        return [reach(variables, controller=controller)["trusted"] for controller in (False, True)]
+        reached = [reach(variables, controller=controller) for controller in (False, True)]
+        return [(way["direct"], way["trusted"]) for way in reached]
 
-    assert ways() == [False, False]
-    assert ways("trusted_network: true") == [True, False]  # the controller is not among the nodes
+    other = (False, False)  # the controller is not among the nodes
+    assert ways() == [(True, False), other]
+    assert ways("trusted_network: true") == [(True, True), other]
     assert reach({"swiftops_python": "p", "swiftops_address": "a"})["trusted"] is False
 
 
