@@ -34,6 +34,10 @@ from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints impor
     slim,
     stream,
 )
+from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints.doors import (
+    Doors,
+    explained,
+)
 from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints.errors import GatherError
 from ansible_collections.pyswiftops.fleet.plugins.module_utils.checkpoints.request import (
     Part,
@@ -74,11 +78,14 @@ def gather(request: Request, tell: Callable[[str], None] = lambda _line: None) -
     if not any(part.files for part in todo):
         return _answer(request, Progress(0), began, 0, 0)
     request.dest.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(staging):
+    sources = [part.source for part in todo if part.files]
+    count = request.streams or _streams(sources)
+    begun = contextlib.closing(Doors(sources, count))
+    with begun as doors, _locked(staging):
         wishes, left_out, total = _wishes(request, todo, staging)
-        progress = Progress(total)
+        progress = Progress(total, tell)
         _require_room(request.dest, staging, wishes)
-        arrived = _fetch_all(request, wishes, staging, progress, tell)
+        arrived = _fetch_all(wishes, count, staging, progress, doors)
         proof.whole(request.iter_dir, staging, request.dest)
         record = {**known, **_recorded(todo, arrived)}
         done = _answer(request, progress, began, total, left_out)
@@ -119,7 +126,7 @@ def probe(request: Request, amount: int = 32 * 1024 * 1024) -> dict[str, Any]:
     total = sum(wish.bytes for _, there in wishes for wish in there)
     progress = Progress(total)
     with tempfile.TemporaryDirectory(prefix="swiftops-probe-") as folder:
-        _fetch_all(replace(request, streams=1), wishes, Path(folder), progress, lambda _line: None)
+        _fetch_all(wishes, 1, Path(folder), progress, Doors())
     return {
         "bytes": total,
         "seconds": round(progress.seconds, 3),
@@ -177,10 +184,10 @@ def _wishes(request: Request, todo: Sequence[Part], staging: Path) -> tuple[Wish
         )
     whole = staging / _WHOLE
     wish = stream.Wish(index, holder.files[index]["size"])
-    with _opened(replace(holder.source, direct=False)) as one:
+    with Doors().opened(replace(holder.source, direct=False)) as one:
         for _, arrived in one.fetch([wish], whole, lambda _moved, _kept: None):
             if isinstance(arrived, stream.StreamError):
-                raise _explained(arrived)
+                raise explained(arrived)
     try:
         small = slim.slim(torch_dist_index.load_index(whole / index))
     except (slim.SlimError, torch_dist_index.TorchDistError) as error:
@@ -256,56 +263,24 @@ def _locked(staging: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _opened(source: stream.Source) -> Iterator[stream.Stream]:
-    try:
-        one = stream.Near(source) if source.remote is None else stream.Stream(source)
-    except stream.StreamError as error:
-        raise _explained(error) from error
-    except OSError as error:
-        raise _explained(stream.StreamError("lost", str(error), source.node)) from error
-    try:
-        yield one
-    except stream.StreamError as error:
-        raise _explained(error) from error
-    finally:
-        one.close()
-
-
-_REMEDIES = {
-    "lost": "see that the node is up and the way to it (swiftops preflight --mesh), then gather "
-    "again: what has arrived is kept",
-    "changed": "training may still write this checkpoint: wait for its tracker, then gather again",
-    "short": "the file lost bytes at its source: gather another iteration (swiftops ckpt ls)",
-    "unreadable": "let the login user read the file on that node, or see to its disk",
-    "damaged": "bytes changed on their way: see to the memory and network of both nodes, then "
-    "gather again",
-    "full": "free space on this node, then gather again: what has arrived is kept",
-}
-
-
-def _explained(error: stream.StreamError) -> GatherError:
-    return GatherError(
-        "files as their node listed them", str(error), error.node, _REMEDIES[error.kind]
-    )
-
-
-def _streams(request: Request, wishes: Wishes) -> int:
+def _streams(sources: Sequence[stream.Source]) -> int:
     """Streams a source: several where there are processors to spare for them."""
-    if request.streams:
-        return request.streams
-    sources = max(1, sum(1 for _, there in wishes if there))
-    return max(1, min(4, len(os.sched_getaffinity(0)) // sources))
+    others = max(1, sum(source.remote is not None for source in sources))
+    return max(1, min(4, len(os.sched_getaffinity(0)) // others))
 
 
 def _fetch_all(
-    request: Request,
     wishes: Wishes,
+    count: int,
     staging: Path,
     progress: Progress,
-    tell: Callable[[str], None],
+    doors: Doors,
 ) -> dict[str, stream.Arrived]:
-    count = _streams(request, wishes)
+    """Bring everything, with ``count`` streams a source.
+
+    Raises:
+        GatherError: Something of it did not come.
+    """
     loads = [(part, load) for part, there in wishes for load in _dealt(there, count) if load]
     arrived: dict[str, stream.Arrived] = {}
     failed: list[GatherError] = []
@@ -314,14 +289,14 @@ def _fetch_all(
         part, load = item
         node = part.source.node
         try:
-            with _opened(part.source) as one:
+            with doors.opened(part.source) as one:
                 if progress.came_by(node, one.transport) and one.notice:
-                    tell(f"gather: {one.notice}")
+                    progress.tell(f"gather: {one.notice}")
                 for name, came in one.fetch(
                     load, staging, lambda moved, kept: progress.add(node, moved, kept)
                 ):
                     if isinstance(came, stream.StreamError):
-                        failed.append(_explained(came))
+                        failed.append(explained(came))
                     else:
                         arrived[name] = came
         except GatherError as error:
@@ -331,7 +306,7 @@ def _fetch_all(
         running = [pool.submit(work, load) for load in loads]
         while not all(future.done() for future in running):
             _wait_for(running)
-            tell(progress.line())
+            progress.tell(progress.line())
         for future in running:
             future.result()
     if failed:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ class Progress:
 
     Attributes:
         total: Bytes of all files.
+        tell: Called with sentences of progress.
         moved: Node -> bytes that were sent.
         kept: Node -> bytes that were here already.
         transports: Node -> how its bytes come: ``ssh``, ``tls``, ``tcp`` or ``local``.
@@ -102,6 +103,7 @@ class Progress:
     """
 
     total: int
+    tell: Callable[[str], None] = lambda _line: None
     began: float = field(default_factory=time.monotonic)
     moved: dict[str, int] = field(default_factory=dict)
     kept: dict[str, int] = field(default_factory=dict)
