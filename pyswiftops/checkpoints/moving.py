@@ -17,6 +17,7 @@ from pyswiftops.checkpoints.merging import make_ledger
 from pyswiftops.errors import BadInputError, Finding, StageFailedError
 from pyswiftops.nodes import Nodes
 from pyswiftops.paths import GatherFolder
+from pyswiftops.planner.fetching import reach
 from pyswiftops.planner.gathering import (
     Chosen,
     GatherPlan,
@@ -24,7 +25,6 @@ from pyswiftops.planner.gathering import (
     Target,
     choose,
     plan_gather,
-    reach,
 )
 from pyswiftops.runner import ModuleResult
 from pyswiftops.specs.fleet import Fleet

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pyswiftops.planner.gathering import Options, Target, choose, plan_gather, reach
+from pyswiftops.planner.fetching import reach
+from pyswiftops.planner.gathering import Options, Target, choose, plan_gather
 
 
 def gather_reach(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,3 +141,23 @@ def push_target(variables: Mapping[str, Any], path: str) -> dict[str, Any]:
         "user": str(variables.get("ansible_user") or "root"),
         "ssh_options": [*(["-i", str(key)] if key else []), *options],
     }
+
+
+def reach(variables: Mapping[str, Any], *, controller: bool = False) -> dict[str, Any]:
+    """How the target's node reaches a node: ``remote`` (None on one machine) and ``python``.
+
+    ``direct`` says that a connection beside ssh may be tried, and ``trusted`` that the fleet
+    declares the network among its nodes trusted; the controller is none of them.
+
+    Args:
+        variables: The node's Ansible variables.
+        controller: Whether the target is the controller.
+    """
+    python = str(variables["swiftops_python"])
+    if variables.get("ansible_connection") == "local":
+        return {"remote": None, "python": python}
+    way = push_target if controller else pull_from
+    there = way(variables, "/")
+    del there["path"]
+    trusted = not controller and variables.get("swiftops_trusted_network") is True
+    return {"remote": there, "python": python, "direct": not controller, "trusted": trusted}

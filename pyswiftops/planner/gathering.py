@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pyswiftops.errors import BadInputError, Finding
-from pyswiftops.planner import fetching
 
 INDEX = ".metadata"
 SHARD = ".distcp"
@@ -209,26 +208,6 @@ class GatherPlan:
         elif all(part.get("direct") for part in others):
             way = "TLS, proven through ssh; or ssh, where there is no way beside it"
         return [f"transport: {way}; every chunk proven by its hash"] if others else []
-
-
-def reach(variables: Mapping[str, Any], *, controller: bool = False) -> dict[str, Any]:
-    """How the target's node reaches a node: ``remote`` (None on one machine) and ``python``.
-
-    ``direct`` says that a connection beside ssh may be tried, and ``trusted`` that the fleet
-    declares the network among its nodes trusted; the controller is none of them.
-
-    Args:
-        variables: The node's Ansible variables.
-        controller: Whether the target is the controller.
-    """
-    python = str(variables["swiftops_python"])
-    if variables.get("ansible_connection") == "local":
-        return {"remote": None, "python": python}
-    way = fetching.push_target if controller else fetching.pull_from
-    there = way(variables, "/")
-    del there["path"]
-    trusted = not controller and variables.get("swiftops_trusted_network") is True
-    return {"remote": there, "python": python, "direct": not controller, "trusted": trusted}
 
 
 def plan_gather(

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from pyswiftops.planner.gathering import GatherPlan, Target, reach
+from pyswiftops.planner.fetching import reach
+from pyswiftops.planner.gathering import GatherPlan, Target
 from pyswiftops.specs.fleet import Fleet
 
 Utils = Callable[[str], ModuleType]
