@@ -54,7 +54,7 @@ test-long: $(VENV)/.dev ## Tests of many minutes: rehearsal, resumed losses, mix
 test-fleet: $(VENV)/.dev ## Tests on containers of this machine, with sshd; root, and Docker, which is installed if missing
 	$(BIN)/python -m pytest --durations=25 -m "fleet and not long" tests/fleet
 
-test-fleet-long: $(VENV)/.dev ## Whole release lines installed, a lost node replaced, slow faults, on containers of this machine; needs what test-fleet needs, and a package registry
+test-fleet-long: $(VENV)/.dev ## Two bare hosts, whole installations, a lost node replaced, slow faults, on containers of this machine; needs what test-fleet needs, and a package registry
 	$(BIN)/python -m pytest -m "fleet and long" tests/fleet
 
 lint: $(VENV)/.dev ## ruff, mypy, ansible-lint

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.pyswiftops.fleet.plugins.module_utils import cuda_toolkit
 
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.fleet, pytest.mark.long, pytest.mark.timeout(600)]
 VERSION = "13.0"
 
 

@@ -16,7 +16,7 @@ from .hosts_lab import IMAGE as NODE_IMAGE
 
 PROGRAM = "/usr/bin/unattended-upgrade"
 HELD = "/etc/apt/apt.conf.d/99swiftops-hold"
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.fleet, pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

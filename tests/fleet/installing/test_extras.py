@@ -13,7 +13,7 @@ from bench.container_nodes import Nodes
 
 from .lab import changed, given, play, versions, words
 
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.fleet, pytest.mark.long, pytest.mark.timeout(1800)]
 EXTRAS = """
 - name: Only extras
   hosts: swiftops_nodes

@@ -15,7 +15,7 @@ from pyswiftops.matrix import row
 
 from .lab import AUTHOR, MIRROR, changed, given, play, serve, versions, words
 
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.fleet, pytest.mark.long, pytest.mark.timeout(1800)]
 LINES = ("4.6", "4.3", "3.12")
 
 

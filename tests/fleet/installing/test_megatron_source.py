@@ -13,7 +13,7 @@ from pyswiftops.matrix import row
 
 from .lab import BRANCHES, MIRROR, changed, play, serve, words
 
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.fleet, pytest.mark.long, pytest.mark.timeout(1800)]
 TREE = """
 - name: Only the tree
   hosts: swiftops_nodes
