@@ -176,6 +176,7 @@ def run_playbook(
             suppress_env_files=True,
             quiet=True,
             event_handler=listener,
+            cancel_callback=cancelled,  # without one it takes SIGINT and SIGTERM for itself
         )
         code = play(runner, cancelled)
     return PlaybookResult(

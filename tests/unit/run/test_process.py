@@ -160,6 +160,23 @@ def test_a_killed_controller_takes_ansible_and_its_tasks_along(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_controller_with_its_playbook(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    """ansible-runner would take both for itself, and Ctrl-C be ignored from then on."""
+    number = f"3602.{os.getpid()}{time.time_ns() % 100000}"
+    fleet(tmp_path, ["sleep", number])
+    RunStore(RunFolder(tmp_path / "runs", "r")).create(plan())
+    mine = ["env", "--default-signal=INT,TERM"]  # where these tests run in the background
+    controller = subprocess.Popen([*mine, *script(DRIVER, tmp_path)])
+    wait_for(lambda: len(sleepers(f"sleep {number}")) > 1)
+    controller.send_signal(how)
+    assert controller.wait(SECONDS) == -how
+    wait_for(lambda: not sleepers(number))
+
+
+@pytest.mark.slow
 def test_a_cancelled_playbook_ends_with_its_tasks(tmp_path: Path) -> None:
     number = f"3601.{os.getpid()}{time.time_ns() % 100000}"
     fleet(tmp_path, ["sleep", number])
