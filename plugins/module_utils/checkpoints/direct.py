@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hmac
+import os
 import secrets
 import socket
 import ssl
@@ -110,12 +111,17 @@ def connect(told: Mapping[str, Any], own: str = "") -> socket.socket:
     return connection
 
 
+def _below(connection: socket.socket) -> socket.socket:
+    """The plain connection below TLS, for what another thread may do while TLS is read."""
+    return socket.socket(fileno=os.dup(connection.fileno()))
+
+
 def end_with(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
     """Hang up when the process, which is the lifeline, ends."""
 
     def watch() -> None:
         process.wait()
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError), _below(connection) as plain:
+            plain.shutdown(socket.SHUT_RDWR)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -271,7 +271,7 @@ def secured(connection: socket.socket, certificate: str) -> socket.socket:
     import ssl  # noqa: PLC0415 a trusted network needs none
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.num_tickets = 0
+    context.minimum_version, context.num_tickets = ssl.TLSVersion.TLSv1_3, 0
     descriptor = os.memfd_create("certificate")
     try:
         write(descriptor, certificate.encode())
@@ -335,7 +335,7 @@ def answered(connection: socket.socket, secret: bytes, certificate: str) -> sock
             connection = secured(connection, certificate)
         if proven(connection, secret):
             return connection
-    except OSError:
+    except (OSError, ImportError):  # a Python without TLS, too
         pass
     connection.close()
     return None
