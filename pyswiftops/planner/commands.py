@@ -51,8 +51,27 @@ def check(spec: RunSpec, nodes: Sequence[NodeFacts], model: Mapping[str, Any]) -
         for finding in check_flags(line, program(stage, spec, line), names, f"extra_args.{stage}")
     ]
     findings += _check_owned(spec, line) + _check_megatron(spec, nodes)
-    findings += _check_blocks(spec, model)
+    findings += _check_blocks(spec, model) + _check_export(spec, nodes[0].ranks, model)
     return findings + check_parallel(spec, world_size(nodes), model)
+
+
+def _check_export(spec: RunSpec, ranks: int, model: Mapping[str, Any]) -> list[Finding]:
+    """Findings for an export on all GPUs whose number does not divide the heads of attention."""
+    megatron = spec.method.backend == "megatron"
+    heads, groups = model.get("num_attention_heads"), model.get("num_key_value_heads")
+    if spec.export.gpus == "one" or not megatron or not isinstance(heads, int):
+        return []
+    groups = groups if isinstance(groups, int) else heads
+    if heads % ranks == 0 and (groups % ranks == 0 or ranks % groups == 0):
+        return []
+    return [
+        Finding(
+            "a number of GPUs that divides the model's attention heads, for export.gpus: all",
+            f"{ranks} GPUs on the first node; {heads} heads, {groups} of keys and values",
+            "export.gpus",
+            "use one, or name fewer gpus of that node in the fleet file",
+        )
+    ]
 
 
 def _check_blocks(spec: RunSpec, model: Mapping[str, Any]) -> list[Finding]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from derived import gpu_memory
+from quantized import small_llama
 
 from pyswiftops.client import Client
 from pyswiftops.demo.run import DemoFiles, DemoOptions, prepare
@@ -28,6 +29,7 @@ from pyswiftops.specs.run import RunSpec
 
 STAGES = ("data", "convert", "train", "gather", "export", "eval", "sample")
 AT_ONCE = 4
+SMALL = "small"
 Row = dict[str, Any]
 
 
@@ -65,21 +67,42 @@ class Method:
         changes: Keys of the run file, in place of the demo's.
         rows: What a row of the demo becomes.
         ranks: GPUs that it needs.
+        small: On a small Llama with random weights, whose 8 heads two GPUs divide; the demo's has 9.
     """
 
     changes: dict[str, Any]
     rows: Callable[[Row, int], Row] = answered
     ranks: int = 1
+    small: bool = False
 
 
 FULL = {"tuner": "full", "bridge": True}
 RLHF = {"task": "rlhf", "tuner": "lora", "bridge": True}
 PLAIN = {"backend": "swift", "tuner": "lora"}
+SPLIT = {"method": {"tuner": "lora"}, "parallel": {"pipeline": 2}}
 METHODS = {
     "pt": Method({"method": {**FULL, "task": "pt"}}),
     "fp8": Method({"method": FULL, "training": {"fp8": "e4m3", "fp8_recipe": "blockwise"}}),
     "context": Method({"method": FULL, "parallel": {"context": 2}}, ranks=2),
     "export_mcore": Method({"method": {"tuner": "lora"}, "export": {"form": "mcore"}}),
+    "export_all": Method(
+        {**SPLIT, "export": {"gpus": "all", "proof": "full"}}, ranks=2, small=True
+    ),
+    "export_all_full": Method(
+        {
+            **SPLIT,
+            "method": FULL,
+            "export": {"gpus": "all", "proof": "full", "quantize": {"method": "bnb"}},
+        },
+        ranks=2,
+        small=True,
+    ),
+    "export_all_mcore": Method(
+        {**SPLIT, "export": {"form": "mcore", "gpus": "all"}}, ranks=2, small=True
+    ),
+    "export_precision": Method(
+        {**SPLIT, "export": {"gpus": "all", "test_precision": True}}, ranks=2, small=True
+    ),
     "kto": Method({"method": {**RLHF, "rlhf": {"type": "kto"}}}, judged),
     "rm": Method({"method": {**RLHF, "rlhf": {"type": "rm"}}}, preferred),
     "seq_cls": Method(
@@ -118,6 +141,8 @@ def run(name: str, base: RunSpec, fleet: Fleet, files: DemoFiles) -> bool:
     document = base.model_dump(mode="json", by_alias=True, exclude_unset=True)
     training = {**document["training"], "iterations": 4, "epochs": None, "seed": 42}
     training |= {"micro_batch_size": 4, "global_batch_size": 8}
+    if method.small:
+        document["model"] = {**document["model"], "path": str(files.folder / SMALL)}
     document |= {"name": name, "data": {"train": [str(path)]}, "parallel": {}}
     if method.changes.get("method", {}).get("backend") == "swift":
         document.pop("extra_args", None)  # the demo's are Megatron's
@@ -150,6 +175,7 @@ def main() -> int:
     if gpus:
         node = fleet.nodes[0].model_copy(update={"gpus": gpus})
         fleet = fleet.model_copy(update={"nodes": [node]})
+    small_llama(files.model, files.folder / SMALL)
     ranks = max(1, len(gpus))
     names = given.names or [name for name, method in METHODS.items() if method.ranks <= ranks]
     with ThreadPoolExecutor(AT_ONCE if gpus else 1) as pool:

@@ -72,6 +72,19 @@ def test_a_model_that_fp8_would_leave_as_it_is_is_refused(hidden: int, told: lis
     assert [item.found for item in check(made.spec, nodes, {"hidden_size": hidden})] == told
 
 
+@pytest.mark.parametrize(
+    ("gpus", "heads", "groups", "told"), [("all", 9, 3, 1), ("all", 8, 2, 0), ("one", 9, 3, 0)]
+)
+def test_heads_that_all_gpus_do_not_divide_are_told_before_the_training(
+    gpus: str, heads: int, groups: int, told: int
+) -> None:
+    made = plan({"gpus": gpus})
+    nodes = nodes_from_vars(made.fleet.host_vars())
+    model = {"num_attention_heads": heads, "num_key_value_heads": groups}
+    found = [item for item in check(made.spec, nodes, model) if item.where == "export.gpus"]
+    assert len(found) == told
+
+
 def test_quantising_needs_gpus() -> None:
     with pytest.raises(MatrixError, match="expected: GPUs"):
         plan({"quantize": {"method": "fp8"}}, device="cpu")
