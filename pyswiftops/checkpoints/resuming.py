@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pyswiftops.checkpoints.ledger import TRAIN, Checkpoint, Ledger
 from pyswiftops.checkpoints.merging import ARGS, INDEX, TRACKER
-from pyswiftops.checkpoints.verdicts import MEGATRON, first_few
+from pyswiftops.checkpoints.verdicts import LORA_FIXED, MEGATRON, first_few
 from pyswiftops.errors import Finding
 from pyswiftops.specs.run import Resume, RunSpec
 
@@ -139,19 +139,27 @@ def fits(checkpoint: Checkpoint, spec: RunSpec, *, any_size: bool) -> list[Findi
         found = "; ".join(checkpoint.resume.reasons)
         remedy = "bring its files back, or name another one (swiftops ckpt ls RUN)"
         return [Finding(expected, found, where, remedy)]
-    if restart:
-        return []
-    if not checkpoint.has_optimizer:
+    if not restart and not checkpoint.has_optimizer:
         found = "; ".join(checkpoint.resume.reasons)
         return [Finding("an optimizer to go on with", found, where, "resume.mode: restart")]
-    sizes = {} if any_size else checkpoint.resume.sizes
+    bound = LORA_FIXED if wanted == "mcore_lora" else ()
+    sizes = {name: checkpoint.parallel[name] for name in bound if name in checkpoint.parallel}
+    if not any_size and not restart:
+        sizes |= checkpoint.resume.sizes
     return [
-        Finding(
-            f"parallel.{name}: {size}, which its optimizer is bound to",
-            str(getattr(spec.parallel, name)),
-            where,
-            f"set parallel.{name} to {size}, or take the weights alone (resume.mode: restart)",
-        )
+        _bound(name, size, spec, where, weights=name in bound)
         for name, size in sizes.items()
         if getattr(spec.parallel, name, size) != size
     ]
+
+
+def _bound(name: str, size: int, spec: RunSpec, where: str, *, weights: bool) -> Finding:
+    """A parallel size that a checkpoint is bound to, and the run has another."""
+    what = "LoRA's weights are" if weights else "its optimizer is"
+    alone = "" if weights else ", or take the weights alone (resume.mode: restart)"
+    return Finding(
+        f"parallel.{name}: {size}, which {what} bound to",
+        str(getattr(spec.parallel, name)),
+        where,
+        f"set parallel.{name} to {size}{alone}",
+    )

@@ -9,6 +9,8 @@ MEGATRON = ("mcore", "mcore_lora")
 SHOWN = 3
 FIXED = ("tensor", "pipeline", "context", "expert", "expert_tensor")
 """Parallel sizes that an optimizer's states are bound to; the data parallel size is free."""
+LORA_FIXED = ("tensor",)
+"""What LoRA's weights themselves are bound to: gate and up lie as each tensor rank had them."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,9 @@ def can_resume(facts: Facts) -> Verdict:
         return Verdict(possible=False, reasons=(_weights_alone(facts),))
     reasons = []
     if facts.kind in MEGATRON:
-        sizes = (
-            {}
-            if facts.reshardable
-            else {name: facts.parallel[name] for name in FIXED if name in facts.parallel}
-        )
+        weights: tuple[str, ...] = LORA_FIXED if facts.kind == "mcore_lora" else ()
+        bound = weights if facts.reshardable else FIXED
+        sizes = {name: facts.parallel[name] for name in bound if name in facts.parallel}
         reasons.append(_at_sizes(facts, sizes))
         if not facts.has_rng:
             reasons.append("it has no random state: --no_load_rng true")
@@ -106,17 +106,21 @@ def can_resume(facts: Facts) -> Verdict:
 
 def _weights_alone(facts: Facts) -> str:
     if facts.kind in MEGATRON:
-        return "it has no optimizer: its weights can be taken at any sizes, --finetune true"
+        sizes = "its tensor size" if facts.kind == "mcore_lora" else "any sizes"
+        return f"it has no optimizer: its weights can be taken at {sizes}, --finetune true"
     return "it has no optimizer: its weights can be taken as a model"
 
 
 def _at_sizes(facts: Facts, sizes: Mapping[str, int]) -> str:
+    lora = facts.kind == "mcore_lora"
     if facts.reshardable:
-        return "at any parallel sizes: its optimizer is fully reshardable"
+        tensor = "its tensor size and any other" if lora else "any"
+        return f"at {tensor} parallel sizes: its optimizer is fully reshardable"
     if not sizes:
         return "at the parallel sizes that it was saved at, which args.json does not tell"
     told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-    return f"at {told}, any data parallel size; at others its weights alone, --finetune true"
+    never = "at another tensor size not at all, " if lora else ""
+    return f"at {told}, any data parallel size; {never}at others its weights alone, --finetune true"
 
 
 def can_export(facts: Facts) -> Verdict:

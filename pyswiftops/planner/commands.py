@@ -51,23 +51,51 @@ def check(spec: RunSpec, nodes: Sequence[NodeFacts], model: Mapping[str, Any]) -
         for finding in check_flags(line, program(stage, spec, line), names, f"extra_args.{stage}")
     ]
     findings += _check_owned(spec, line) + _check_megatron(spec, nodes)
-    findings += _check_blocks(spec, model) + _check_export(spec, nodes[0].ranks, model)
+    findings += _check_blocks(spec, model) + _check_export(spec, nodes[0], model)
     return findings + check_parallel(spec, world_size(nodes), model)
 
 
-def _check_export(spec: RunSpec, ranks: int, model: Mapping[str, Any]) -> list[Finding]:
-    """Findings for an export on all GPUs whose number does not divide the heads of attention."""
-    megatron = spec.method.backend == "megatron"
+def _check_export(spec: RunSpec, node: NodeFacts, model: Mapping[str, Any]) -> list[Finding]:
+    """Findings for GPUs of the first node that the export cannot be cut over."""
+    if spec.method.backend != "megatron":
+        return []
+    if spec.method.tuner == "lora":
+        return _check_lora_export(spec, node, model)
     heads, groups = model.get("num_attention_heads"), model.get("num_key_value_heads")
-    if spec.export.gpus == "one" or not megatron or not isinstance(heads, int):
+    if spec.export.gpus == "one" or not isinstance(heads, int):
         return []
     groups = groups if isinstance(groups, int) else heads
-    if heads % ranks == 0 and (groups % ranks == 0 or ranks % groups == 0):
+    if heads % node.ranks == 0 and (groups % node.ranks == 0 or node.ranks % groups == 0):
         return []
     return [
         Finding(
             "a number of GPUs that divides the model's attention heads, for export.gpus: all",
-            f"{ranks} GPUs on the first node; {heads} heads, {groups} of keys and values",
+            f"{node.ranks} GPUs on the first node; {heads} heads, {groups} of keys and values",
+            "export.gpus",
+            "use one, or name fewer gpus of that node in the fleet file",
+        )
+    ]
+
+
+def _check_lora_export(spec: RunSpec, node: NodeFacts, model: Mapping[str, Any]) -> list[Finding]:
+    """LoRA keeps the tensor size of its training; what is left of all GPUs takes layers."""
+    tensor, layers = spec.parallel.tensor, model.get("num_hidden_layers")
+    if node.device != "cpu" and node.ranks < tensor:
+        return [
+            Finding(
+                f"{tensor} GPUs on the first node: LoRA is exported at its training's tensor size",
+                str(node.ranks),
+                "parallel.tensor",
+                f"use {node.ranks} or less; pipeline cuts the model over nodes",
+            )
+        ]
+    stages = node.ranks // tensor
+    if spec.export.gpus == "one" or not isinstance(layers, int) or layers % stages == 0:
+        return []
+    return [
+        Finding(
+            "GPUs on the first node that divide the model's layers, for export.gpus: all",
+            f"{node.ranks} / tensor size {tensor} = {stages} for {layers} layers",
             "export.gpus",
             "use one, or name fewer gpus of that node in the fleet file",
         )

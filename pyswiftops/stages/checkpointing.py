@@ -21,14 +21,33 @@ def _export(
         "tensor": spec.parallel.tensor,
         "pipeline": spec.parallel.pipeline,
     }
-    env = {**context.environment(node, ranks=1), **context.launcher(node, (node,))}
-    if job == "export" and spec.export.gpus == "all":
-        common["ranks"] = node.ranks
-        env |= {**context.environment(node), "NPROC_PER_NODE": str(node.ranks)}
+    tensor, pipeline = _cut(context) if job == "export" else (1, 1)
+    ranks = tensor * pipeline
+    env = {**context.environment(node, ranks=ranks), **context.launcher(node, (node,))}
+    if ranks > 1:
+        common |= {"ranks": tensor, "stages": pipeline if pipeline > 1 else None}
+        env["NPROC_PER_NODE"] = str(ranks)
     if job != "export":  # it alone runs by itself
         env |= context.threads(node)
     argv = context.words(what, {**common, **settings}, extra)
     return [context.command(job, node, argv, env)]
+
+
+def _cut(context: Context) -> tuple[int, int]:
+    """Tensor and pipeline ranks of the export.
+
+    LoRA's gate and up lie in a checkpoint as each tensor rank of the training had them: at another
+    tensor size they are read in another order, and merged into wrong rows without a word (mcore-
+    bridge ``tuners/lora.py``; seen on GPUs). Layers may lie on any rank. Lines that export in one
+    process have no choice; the proof tells there.
+    """
+    spec, node = context.spec, context.first
+    lora, several = spec.method.tuner == "lora", "ranks" in context.line.verb("export").flags
+    if spec.export.gpus == "one":
+        return (spec.parallel.tensor if lora and several else 1, 1)
+    if lora:
+        return (spec.parallel.tensor, max(1, node.ranks // spec.parallel.tensor))
+    return (node.ranks, 1)
 
 
 def convert(context: Context) -> list[Command]:

@@ -67,7 +67,7 @@ class Method:
         changes: Keys of the run file, in place of the demo's.
         rows: What a row of the demo becomes.
         ranks: GPUs that it needs.
-        small: On a small Llama with random weights, whose 8 heads two GPUs divide; the demo's has 9.
+        small: On a small Llama with random weights, whose 8 heads two GPUs divide.
     """
 
     changes: dict[str, Any]
@@ -80,6 +80,7 @@ FULL = {"tuner": "full", "bridge": True}
 RLHF = {"task": "rlhf", "tuner": "lora", "bridge": True}
 PLAIN = {"backend": "swift", "tuner": "lora"}
 SPLIT = {"method": {"tuner": "lora"}, "parallel": {"pipeline": 2}}
+TENSOR = {"method": {"tuner": "lora"}, "parallel": {"tensor": 2}}
 METHODS = {
     "pt": Method({"method": {**FULL, "task": "pt"}}),
     "fp8": Method({"method": FULL, "training": {"fp8": "e4m3", "fp8_recipe": "blockwise"}}),
@@ -99,6 +100,17 @@ METHODS = {
     ),
     "export_all_mcore": Method(
         {**SPLIT, "export": {"form": "mcore", "gpus": "all"}}, ranks=2, small=True
+    ),
+    "tensor_one": Method(
+        {**TENSOR, "export": {"gpus": "one", "proof": "full"}}, ranks=2, small=True
+    ),
+    "tensor_all": Method(
+        {**TENSOR, "export": {"gpus": "all", "proof": "full"}}, ranks=2, small=True
+    ),
+    "tensor_full": Method(
+        {**TENSOR, "method": FULL, "export": {"gpus": "one", "proof": "full"}},
+        ranks=2,
+        small=True,
     ),
     "export_precision": Method(
         {**SPLIT, "export": {"gpus": "all", "test_precision": True}}, ranks=2, small=True

@@ -102,7 +102,11 @@ _VERBS = {
         without=_ONCE,
     ),
     "export": Verb(
-        "swift export", _EXPORT, values=_VALUES, without=_ONCE, derives=frozenset({"ranks"})
+        "swift export",
+        _EXPORT,
+        values=_VALUES,
+        without=_ONCE,
+        derives=frozenset({"ranks", "stages"}),
     ),
     "infer": Verb(
         "swift infer",

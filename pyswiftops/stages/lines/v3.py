@@ -78,9 +78,9 @@ _MEGATRON_EXPORT = Verb(
 # Adapters are always merged.
 _SWIFT_EXPORT = Verb(
     "swift export",
-    _less({**EXPORT, "mcore_adapter": "mcore_adapters"}, "merge_lora", "ranks"),
+    _less({**EXPORT, "mcore_adapter": "mcore_adapters"}, "merge_lora", "ranks", "stages"),
     without={"merge_lora": (True,)},
-    derives=ANY_SIZE | {"ranks"},
+    derives=ANY_SIZE | {"ranks", "stages"},
 )
 _EXPORT_3_6 = replace(_SWIFT_EXPORT, flags=_less(dict(_SWIFT_EXPORT.flags), "mcore_adapter"))
 _EXPORT_3_10 = replace(_MEGATRON_EXPORT, always={})

@@ -66,6 +66,7 @@ EXPORT = {
     "merge_lora": "merge_lora",
     "test_precision": "test_convert_precision",
     "ranks": "tensor_model_parallel_size",
+    "stages": "pipeline_model_parallel_size",
     "overwrite": "exist_ok",
     "output": "output_dir",
 }
