@@ -145,7 +145,7 @@ def fits(checkpoint: Checkpoint, spec: RunSpec, *, any_size: bool) -> list[Findi
     bound = LORA_FIXED if wanted == "mcore_lora" else ()
     sizes = {name: checkpoint.parallel[name] for name in bound if name in checkpoint.parallel}
     if not any_size and not restart:
-        sizes |= checkpoint.resume.sizes
+        sizes = {**checkpoint.resume.sizes, **sizes}
     return [
         _bound(name, size, spec, where, weights=name in bound)
         for name, size in sizes.items()

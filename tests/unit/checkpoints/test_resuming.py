@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,23 @@ def said(disks: Disks, spec: RunSpec, *, any_size: bool = False) -> list[str]:
     found = chosen(disks.ledger(), spec.resume)
     assert found is not None
     return [str(finding) for finding in fits(found, spec, any_size=any_size)]
+
+
+@pytest.mark.parametrize("mode", ["continue", "restart"])
+@pytest.mark.parametrize("any_size", [True, False])
+def test_lora_of_another_tensor_size_is_never_gone_on_from(
+    disks: Disks, mode: str, any_size: bool
+) -> None:
+    """Its gate and up would be read in another order, without a word."""
+    spec = run(method={"tuner": "lora"}, resume={"from": "r", "mode": mode})
+    assert spec.resume is not None
+    found = chosen(disks.ledger(), spec.resume)
+    assert found is not None
+    lora = replace(found, kind="mcore_lora", parallel={**found.parallel, "tensor": 2})
+    (told,) = fits(lora, spec, any_size=any_size)
+    assert told.expected == "parallel.tensor: 2, which LoRA's weights are bound to"
+    assert told.remedy == "set parallel.tensor to 2"
+    assert fits(replace(lora, parallel=found.parallel), spec, any_size=any_size) == []
 
 
 def test_a_checkpoint_of_the_same_training_fits(disks: Disks) -> None:

@@ -18,8 +18,10 @@ AT = Path("/nowhere/run.yml")
 PUSH = {"hub": "huggingface", "model": "org/name"}
 
 
-def plan(export: dict[str, Any], line: str = "4.6", device: str = "gpu") -> Plan:
-    node = {"name": "node-1", "address": "192.0.2.1", "gpus": 2}
+def plan(
+    export: dict[str, Any], line: str = "4.6", device: str = "gpu", gpus: int = 2, **more: Any
+) -> Plan:
+    node = {"name": "node-1", "address": "192.0.2.1", "gpus": gpus}
     fleet = {
         "plugin": "pyswiftops.fleet.fleet",
         "runtime": "host",
@@ -34,6 +36,7 @@ def plan(export: dict[str, Any], line: str = "4.6", device: str = "gpu") -> Plan
         "method": {"tuner": "full"},
         "training": {"iterations": 1},
         "export": export,
+        **more,
     }
     spec = RunSpec.from_document({"run": run}, AT)
     return make_plan(Fleet.from_document(fleet, AT), spec, "r")
@@ -83,6 +86,51 @@ def test_heads_that_all_gpus_do_not_divide_are_told_before_the_training(
     model = {"num_attention_heads": heads, "num_key_value_heads": groups}
     found = [item for item in check(made.spec, nodes, model) if item.where == "export.gpus"]
     assert len(found) == told
+
+
+LORA = {"method": {"tuner": "lora"}}
+TENSOR, STAGES = "--tensor_model_parallel_size", "--pipeline_model_parallel_size"
+
+
+@pytest.mark.parametrize(
+    ("parallel", "gpus", "line", "cut"),
+    [
+        ({"tensor": 2}, "one", "4.6", {TENSOR: "2"}),
+        ({"tensor": 2}, "all", "4.6", {TENSOR: "2", STAGES: "2"}),
+        ({"pipeline": 2}, "all", "3.12", {TENSOR: "1", STAGES: "4"}),
+        ({"pipeline": 2}, "one", "4.6", {}),
+        ({"tensor": 2}, "one", "3.9", {}),  # one process, which has no choice
+    ],
+)
+def test_lora_is_exported_at_the_tensor_size_of_its_training(
+    parallel: dict[str, int], gpus: str, line: str, cut: dict[str, str]
+) -> None:
+    """At another one its gate and up are read in another order, and merged into wrong rows."""
+    (export,) = plan({"gpus": gpus}, line, gpus=4, parallel=parallel, **LORA).jobs["export"]
+    words = [str(word) for word in export.argv]
+    found = {flag: words[words.index(flag) + 1] for flag in (TENSOR, STAGES) if flag in words}
+    assert found == cut
+    ranks = int(cut.get(TENSOR, "1")) * int(cut.get(STAGES, "1"))
+    assert export.env["NPROC_PER_NODE"] == str(ranks)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "layers", "gpus", "told"),
+    [
+        (2, 4, "one", ""),
+        (8, 4, "one", "8 GPUs on the first node"),
+        (1, 30, "all", "divide the model's layers"),
+        (2, 30, "all", ""),
+    ],
+)
+def test_gpus_that_cannot_export_lora_are_told_before_the_training(
+    tensor: int, layers: int, gpus: str, told: str
+) -> None:
+    made = plan({"gpus": gpus}, gpus=4, parallel={"tensor": tensor}, **LORA)
+    nodes = nodes_from_vars(made.fleet.host_vars())
+    found = "\n".join(map(str, check(made.spec, nodes, {"num_hidden_layers": layers})))
+    exported = [line for line in found.splitlines() if "on the first node" in line]
+    assert (told in found) if told else not exported
 
 
 def test_quantising_needs_gpus() -> None:
