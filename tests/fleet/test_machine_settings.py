@@ -22,7 +22,7 @@ from pyswiftops.content import collections_path
 
 from .docker_lab import docker
 
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.fleet, pytest.mark.long, pytest.mark.timeout(600)]
 LABEL = "swiftops-test-machines"
 SUBNET = "172.30.66.0/25"
 ADDRESSES = {"m-1": "172.30.66.21", "m-2": "172.30.66.22"}  # m-2 may set its kernel settings

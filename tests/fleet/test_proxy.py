@@ -22,7 +22,7 @@ from bench.container_nodes import IMAGE, Nodes, container_nodes, image, run
 
 from .docker_lab import _wheel, docker
 
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.fleet, pytest.mark.long, pytest.mark.timeout(600)]
 NAME = "swiftops-test-proxy"
 PLACE = "swiftops-test-proxy:1"
 INSIDE, OUTSIDE = "172.30.66.0/25", "172.30.66.128/25"
