@@ -7,15 +7,14 @@ from pyswiftops.content import module_util
 from pyswiftops.specs.preflight import Check
 
 from .healthy import GIB, fleet, run
+from .host_faults import HOST_FAULTS
 from .putting import (
     BLOCK,
     CONTAINERS,
     ENGINE,
-    HOST,
     NOTE,
     OFF,
     ON,
-    ON_A_HOST,
     ONE,
     PROXY,
     SHARED,
@@ -384,46 +383,7 @@ FAULTS: dict[str, Fault] = {
         ("no-cgroups",),
         at("services/engine", {**ENGINE, "char_links": True, "no_cgroups": True}),
     ),
-    "host-upgrades-its-driver": Fault(
-        Check.UPGRADES,
-        WARN,
-        ("replace the driver", "--fix --only upgrades"),
-        at("services/unattended_upgrades/on", ON, HOST),
-        node=HOST,
-        fleet=ON_A_HOST,
-    ),
-    "host-takes-gpus-from-containers": Fault(
-        Check.ENGINE,
-        WARN,
-        ("when systemd reloads", "native.cgroupdriver=cgroupfs"),
-        at("services/engine", ENGINE, HOST),
-        node=HOST,
-        fleet=ON_A_HOST,
-    ),
-    "host-fabric-manager-apart": Fault(
-        Check.ENGINE,
-        BLOCK,
-        ("530.30.02", "nvidia-fabricmanager-550"),
-        at("services/fabric_manager/version", "530.30.02", HOST),
-        node=HOST,
-        fleet=ON_A_HOST,
-    ),
-    "host-xid": Fault(
-        Check.GPU_ERRORS,
-        BLOCK,
-        ("Xid 79", "fallen off the bus"),
-        log("xid-off-the-bus.txt", HOST),
-        node=HOST,
-        fleet=ON_A_HOST,
-    ),
-    "silent-host": Fault(
-        Check.NODES,
-        WARN,
-        ("an answer of a host",),
-        lambda facts: facts.pop(HOST) and None,
-        node=HOST,
-        fleet=ON_A_HOST,
-    ),
+    **HOST_FAULTS,
     "declared-shared-is-not": Fault(
         Check.SHARED,
         BLOCK,
